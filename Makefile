@@ -1,0 +1,28 @@
+# Two commands: `make demo` runs the main job on the embedded cohort, `make test` passes the tests.
+# Each builds .venv first. On a machine without a GPU set PIP_CONSTRAINT to a file that says `torch==2.13.0`
+# (or any CPU build) to spare the download of the CUDA libraries.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/accelerate launch examples/train_camelyon16.py
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
