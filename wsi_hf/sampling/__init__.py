@@ -1,0 +1,1 @@
+"""Probability maps in, patches out."""

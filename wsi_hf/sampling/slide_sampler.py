@@ -1,0 +1,79 @@
+"""Which slides are mapped next: both classes at the same rate, benign ones by their error mass (paper, section 5)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class SlideSampler:
+    """Chooses the slides of each mapping round; a pure function of the seed and of the maps so far.
+
+    An epoch maps every malignant slide once, in random order, and as many benign ones, drawn without replacement with
+    probability proportional to the sum of their map. Every benign slide is mapped at least once in any
+    `max_epochs_unmapped` epochs: whoever would otherwise come too late goes first.
+
+    Args:
+        labels: 0 (benign) or 1 (malignant) of each slide.
+        slides_per_round: slides mapped in one round, half of each class; rounds of an epoch differ by one a class.
+
+    Raises:
+        ValueError: a class is missing, or the benign slides cannot all be visited in time.
+    """
+
+    def __init__(self, labels: Sequence[int], slides_per_round: int, max_epochs_unmapped: int, seed: int):
+        labels_array = np.asarray(labels)
+        self.malignant, self.benign = np.flatnonzero(labels_array == 1), np.flatnonzero(labels_array == 0)
+        for slides, name in ((self.malignant, "malignant"), (self.benign, "benign")):
+            if not len(slides):
+                raise ValueError(f"the training slides hold no {name} one; both classes are needed")
+        if slides_per_round < 2:
+            raise ValueError(f"slides_per_round must be at least 2, one of each class; got {slides_per_round}")
+        self.seed = seed
+        per_class = min(slides_per_round // 2, len(self.malignant))
+        self.rounds_per_epoch = -(-len(self.malignant) // per_class)
+        sizes = [len(part) for part in np.array_split(self.malignant, self.rounds_per_epoch)]
+        self._capacity = np.minimum(sizes, len(self.benign))  # benign slides in each round of an epoch
+        self.longest_wait = max_epochs_unmapped * self.rounds_per_epoch  # rounds
+        reachable = int(self._capacity.sum()) * max_epochs_unmapped
+        if reachable < len(self.benign):
+            needed = -(-len(self.benign) // int(self._capacity.sum()))
+            raise ValueError(
+                f"{len(self.benign)} benign slides cannot all be mapped within max_epochs_unmapped={max_epochs_unmapped} "
+                f"epochs: an epoch maps {int(self._capacity.sum())} of them, as many as there are malignant slides, "
+                f"so {max_epochs_unmapped} epochs map {reachable}. Set max_epochs_unmapped to at least {needed}."
+            )
+
+    def choose(self, round_index: int, last_mapped: Sequence[int], sum_q: Sequence[float]) -> list[int]:
+        """The slides of one round, malignant ones first.
+
+        Args:
+            round_index: 0, 1, ...
+            last_mapped: the round each slide was mapped in last, -1 for never.
+            sum_q: the sum of each slide's latest map.
+        """
+        epoch, position = divmod(round_index, self.rounds_per_epoch)
+        order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.malignant)
+        malignant = np.array_split(order, self.rounds_per_epoch)[position]
+        return malignant.tolist() + self._choose_benign(round_index, np.asarray(last_mapped), np.asarray(sum_q))
+
+    def _choose_benign(self, round_index: int, last_mapped: np.ndarray, sum_q: np.ndarray) -> list[int]:
+        rng = np.random.default_rng([self.seed, 0, round_index])
+        count = int(self._capacity[round_index % self.rounds_per_epoch])
+        deadline = last_mapped[self.benign] + self.longest_wait  # the last round each may be mapped in
+        # Random keys E/mass sorted ascending are a draw without replacement in proportion to the mass.
+        keys = rng.exponential(size=len(self.benign)) / np.maximum(sum_q[self.benign], 1e-300)
+        by_deadline = np.lexsort((keys, deadline))
+        urgent = by_deadline[: min(count, self._overdue(round_index, np.sort(deadline)))]
+        others = np.setdiff1d(np.argsort(keys, kind="stable"), urgent, assume_unique=True)
+        return self.benign[np.concatenate((urgent, others))[:count]].tolist()
+
+    def _overdue(self, round_index: int, deadlines: np.ndarray) -> int:
+        """How many must be mapped in this round because all later rounds before their deadlines will be taken."""
+        due = np.arange(1, len(deadlines) + 1)
+        later_slots = self._slots_before(deadlines + 1) - self._slots_before(round_index + 1)
+        return int(max(0, (due - np.maximum(later_slots, 0)).max()))
+
+    def _slots_before(self, round_index: np.ndarray | int) -> np.ndarray:
+        """Benign slides mapped in all rounds before this one."""
+        epochs, position = np.divmod(round_index, self.rounds_per_epoch)
+        return epochs * self._capacity.sum() + np.concatenate(([0], np.cumsum(self._capacity)))[position]

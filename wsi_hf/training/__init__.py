@@ -1,0 +1,1 @@
+"""The two processes: training and mapping."""

@@ -1,0 +1,95 @@
+"""The arguments that weakly supervised training adds to transformers' TrainingArguments."""
+
+import os
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from ..models.divergence import check_beta
+
+
+@dataclass
+class WsiTrainingArguments(TrainingArguments):
+    """TrainingArguments plus the paper's hyper-parameters; every default is the paper's unless marked."""
+
+    beta_0: float = field(default=0.0, metadata={"help": "beta of the benign class (paper: 0)"})
+    beta_1: float = field(default=1.0, metadata={"help": "beta of the malignant class (paper: 1; 0 = cross-entropy)"})
+    beta_1_warmup_steps: int = field(
+        default=0, metadata={"help": "steps over which beta_1 rises from 0 to its value (not in the paper)"}
+    )
+    alpha: float = field(default=2.0, metadata={"help": "patches are centred on pixels drawn with Q^alpha (paper: 2)"})
+    patch_size: int = field(default=256, metadata={"help": "side of a patch in model pixels (not in the paper)"})
+    dynamic_sampling: bool = field(
+        default=True, metadata={"help": "draw patches from the model's own maps; False: uniformly over the tissue"}
+    )
+    draw_from: str = field(
+        default="fresh",
+        metadata={"help": "'fresh': slides mapped in the last finished round; 'all': every slide's latest map"},
+    )
+    shuffle_buffer: int = field(default=256, metadata={"help": "draws of one class that are mixed (not in the paper)"})
+    steps_per_round: int = field(
+        default=25, metadata={"help": "optimiser steps between two hand-overs of weights and maps (not in the paper)"}
+    )
+    slides_per_round: int = field(
+        default=8, metadata={"help": "slides mapped in a round, half of each class (not in the paper)"}
+    )
+    max_epochs_unmapped: int = field(
+        default=8, metadata={"help": "every slide is mapped at least once in so many epochs (paper: N)"}
+    )
+    map_stride: int = field(default=8, metadata={"help": "model pixels a side of a map's cell; 1 = the paper's pixels"})
+    mapping: str = field(
+        default="child",
+        metadata={"help": "'child': the mapping process runs beside the training; 'inline': within it, round by round"},
+    )
+    mapping_device: str | None = field(
+        default=None, metadata={"help": "device of the mapping child, such as cuda:1; default: the training's"}
+    )
+    mapping_tile_size: int = field(default=512, metadata={"help": "side of the tiles that are mapped, in model pixels"})
+    cpu_threads: int = field(
+        default=0,
+        metadata={
+            "help": "torch threads of the training and of the mapping process each; 0: half the cores. A convolution "
+            "split over other threads rounds differently: fix it to compare runs bit by bit"
+        },
+    )
+    tissue: str = field(
+        default="auto", metadata={"help": "'auto': patches lie on tissue; 'none': anywhere on the slide"}
+    )
+    augment_rotate: bool = field(default=True, metadata={"help": "turn patches by multiples of 90 degrees"})
+    augment_mirror: bool = field(default=True, metadata={"help": "flip patches"})
+    augment_elastic_px: float = field(default=1.0, metadata={"help": "rms displacement of the elastic deformation, px"})
+    augment_stain: float = field(default=0.3, metadata={"help": "sigma of the stain jitter in optical density"})
+    augment_colour: float = field(default=0.1, metadata={"help": "brightness, contrast and saturation jitter"})
+    eval_patches_per_slide: int = field(default=4, metadata={"help": "uniform patches a slide behind eval_loss"})
+
+    # TrainingArguments' own fields, where slides need another default.
+    remove_unused_columns: bool = field(default=False)
+    ddp_find_unused_parameters: bool | None = field(default=False)
+
+    def __post_init__(self):
+        check_beta((self.beta_0, self.beta_1))
+        for name in ("patch_size", "shuffle_buffer", "steps_per_round", "map_stride", "max_epochs_unmapped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name, choices in (
+            ("draw_from", ("fresh", "all")),
+            ("mapping", ("inline", "child")),
+            ("tissue", ("auto", "none")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        if self.alpha < 0:
+            raise ValueError(f"alpha must not be negative; got {self.alpha}")
+        if self.mapping_tile_size % self.map_stride:
+            raise ValueError(
+                f"mapping_tile_size {self.mapping_tile_size} must be a multiple of map_stride {self.map_stride}"
+            )
+        super().__post_init__()
+
+    @property
+    def threads(self) -> int:
+        """torch threads of each of the two processes of one rank."""
+        if self.cpu_threads:
+            return self.cpu_threads
+        local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(1, (os.cpu_count() or 2) // (2 * local_ranks))

@@ -1,0 +1,81 @@
+"""Maps belong to a checkpoint: hard links to the maps that the next steps draw from, beside weights and optimiser."""
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..sampling.map_store import MapStore
+from .mapping import MappingSettings
+
+logger = logging.getLogger(__name__)
+
+
+def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
+    """Make the mapping folder ready: what an earlier run left goes, what the checkpoint holds comes.
+
+    The default maps stay if they were made of the same slides at the same resolution: finding tissue takes time.
+    """
+    folder = Path(settings.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_tissue = (folder / "settings.json").exists() and _tissue_facts(settings) == _tissue_facts(
+        MappingSettings.load(folder)
+    )
+    for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
+        if not (keep_tissue and path.stem.split(".")[-1] == "-1"):
+            path.unlink()
+    for name in ("failed.txt", "mapping.log"):
+        (folder / name).unlink(missing_ok=True)
+    if checkpoint is None:
+        for path in folder.glob("draws.*.csv"):
+            path.unlink()
+    else:
+        _link_tree(checkpoint / "mapping", folder)
+    settings.save()
+
+
+def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path) -> None:
+    """Link what a run resumed from this checkpoint needs; its appearance also marks the checkpoint as complete."""
+    store: MapStore = settings.store
+    partial = checkpoint / "mapping.tmp"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in store.files_of(max(0, round_index - 1 - store.lag), round_index):
+        target = partial / path.relative_to(store.folder)
+        target.parent.mkdir(exist_ok=True)
+        if not path.stem.endswith(".-1"):  # default maps are made again from the slides
+            os.link(path, target)
+    partial.rename(checkpoint / "mapping")
+
+
+def newest_checkpoint(output_dir: str | Path) -> str:
+    """The newest complete checkpoint; one that a killed run left half-written is passed over.
+
+    Raises:
+        ValueError: there is none.
+    """
+    complete = [path.parent for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/mapping")]
+    if not complete:
+        raise ValueError(
+            f"{output_dir} holds no complete checkpoint to resume from; start without --resume_from_checkpoint"
+        )
+    newest = max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]))
+    logger.info("Resuming from %s", newest)
+    return str(newest)
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    for path in source.rglob("*"):
+        if path.is_file():
+            destination = target / path.relative_to(source)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            destination.unlink(missing_ok=True)
+            os.link(path, destination)
+
+
+def _tissue_facts(settings: MappingSettings) -> str:
+    slides = [(slide.slide_id, slide.path, slide.mpp) for slide in settings.slides]
+    return json.dumps([slides, settings.mpp, settings.map_stride, settings.tile_size, settings.tissue])

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM end a training tidily: the step is finished and a checkpoint saved."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+from transformers import TrainerCallback
+
+logger = logging.getLogger(__name__)
+
+
+class Interruption(TrainerCallback):
+    """Within `with interruption:` the first signal asks the training to stop after its step, the second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        logger.warning("Stopping after this step and saving a checkpoint; once more to stop at once.")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.asked:
+            control.should_save = control.should_training_stop = True

@@ -1,0 +1,286 @@
+"""WsiTrainer: transformers' Trainer with the beta-divergence, the dynamic patches and slide-level evaluation."""
+
+import csv
+from pathlib import Path
+
+import datasets
+import torch
+import torch.nn.functional as F
+from accelerate.utils import gather_object
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+
+from ..inference.network import PixelNetwork
+from ..inference.segmentation import stream_tiles
+from ..models.divergence import beta_divergence
+from ..models.image_processing_wsi import WsiImageProcessor
+from ..models.slide_head import slide_logits
+from ..sampling.augmentation import PatchAugmentation
+from ..sampling.map_store import MappingError
+from ..sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
+from ..slides.slide import Slide
+from .arguments import WsiTrainingArguments
+from .checkpoints import begin_folder, keep_maps, newest_checkpoint
+from .interruption import Interruption
+from .mapping import MappingSettings, default_entry, prepare, save_architecture
+from .mapping_process import FolderLock, MappingProcess
+
+
+class WsiTrainer(Trainer):
+    """Trains a segmentation model from slide labels.
+
+    Args:
+        model: gives pixel logits of two classes, benign and malignant.
+        train_dataset, eval_dataset: slides, with columns slide_id, path, label (0, 1) and, for files without one, mpp.
+            Other columns, annotations among them, are not read.
+        processing_class: the image processor; it says at what resolution the model works.
+    """
+
+    loss_is_scaled_for_ga = False  # the loss is a mean over the batch
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: WsiTrainingArguments,
+        train_dataset: datasets.Dataset,
+        eval_dataset: datasets.Dataset | None = None,
+        processing_class: WsiImageProcessor | None = None,
+        **kwargs,
+    ):
+        self.image_processor = processing_class or WsiImageProcessor(mpp=model.config.mpp)
+        self.items_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.mapping_settings = self._settings(args, training_slides(train_dataset), Path(args.output_dir) / "_mapping")
+        self.mapping_process = MappingProcess(
+            self.mapping_settings,
+            args.mapping,
+            args.mapping_device or _device_name(args),
+            args.process_index,
+            args.world_size,
+        )
+        self.augment = PatchAugmentation(
+            args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
+        )
+        self.resume_folder: Path | None = None
+        self._seen: list[dict[str, Tensor]] = []  # the batches since the last log
+        patches = self._patches(args, self.mapping_settings, dynamic=args.dynamic_sampling)
+        super().__init__(
+            model,
+            args,
+            train_dataset=patches,
+            eval_dataset=eval_dataset,
+            processing_class=self.image_processor,
+            **kwargs,
+        )
+        self.add_callback(RoundCallback(self))
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The beta-divergence between the slides' labels and the slide head's verdict on their patches."""
+        images = inputs["pixel_values"].permute(0, 3, 1, 2) / 255  # (B, 3, H, W)
+        if model.training:
+            images = self.augment(images, seed=self.args.seed * 1_000_003 + int(inputs["index"][0]))
+        logits = model(pixel_values=self.image_processor.normalize_colours(images)).logits  # (B, 2, H, W) or smaller
+        if logits.shape[2:] != images.shape[2:]:
+            logits = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
+        pooled = slide_logits(logits, self.model.config.eta)  # (B, 2)
+        loss = beta_divergence(pooled, inputs["labels"], self.beta).mean()
+        if model.training:
+            self._record(inputs, pooled)
+        return (loss, {"logits": logits, "slide_logits": pooled}) if return_outputs else loss
+
+    @property
+    def beta(self) -> tuple[float, float]:
+        """(beta_0, beta_1) at this step; beta_1 may still be warming up."""
+        warmup = self.args.beta_1_warmup_steps
+        share = min(1.0, self.state.global_step / warmup) if warmup else 1.0
+        return self.args.beta_0, share * self.args.beta_1
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """Train. Ctrl-C or SIGTERM finishes the step, saves a checkpoint and raises KeyboardInterrupt.
+
+        Raises:
+            MappingError: the mapping process died twice; a checkpoint was saved.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = newest_checkpoint(self.args.output_dir)
+        self.resume_folder = Path(resume_from_checkpoint) if resume_from_checkpoint else None
+        lock = FolderLock(Path(self.mapping_settings.folder)) if self.args.process_index == 0 else None
+        interruption = Interruption()
+        self.add_callback(interruption)
+        try:
+            with interruption:
+                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        except MappingError:
+            self._save_checkpoint(self.model, trial=None)
+            raise
+        finally:
+            self.mapping_process.close()
+            self.remove_callback(interruption)
+            if lock:
+                lock.release()
+        if interruption.asked:
+            raise KeyboardInterrupt(f"stopped at step {self.state.global_step}; a checkpoint was saved")
+        return result
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Segment every slide of the evaluation set, shared out over the ranks.
+
+        Returns:
+            slide_auc: ROC AUC of the slides' largest pixel margin; loss: mean divergence on patches drawn uniformly over the
+            tissue; slides: how many.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("evaluate() needs an eval_dataset of slides")
+        folder = Path(self.mapping_settings.folder) / metric_key_prefix
+        settings = self._settings(self.args, training_slides(dataset), folder)
+        if self.args.process_index == 0 and not (folder / "rounds" / "-1.json").exists():
+            prepare(settings)
+        self.accelerator.wait_for_everyone()
+        labels, margins = zip(*self._margins(settings), strict=True)
+        both = len(set(labels)) == 2
+        metrics = {
+            f"{metric_key_prefix}_slide_auc": float(roc_auc_score(labels, margins)) if both else float("nan"),
+            f"{metric_key_prefix}_loss": self._uniform_loss(settings) if both else float("nan"),
+            f"{metric_key_prefix}_slides": len(labels),
+        }
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add what the patches since the last log looked like to the model, and write down where they lay."""
+        if self._seen and "loss" in logs:
+            seen = {name: torch.cat([batch[name] for batch in self._seen]).cpu() for name in self._seen[0]}
+            self._seen.clear()
+            malignant = seen["labels"] == 1
+            logs["q_benign"] = float(seen["q"][~malignant].mean())
+            logs["q_malignant"] = float(seen["q"][malignant].mean())
+            logs["mapping_s"] = round(self.mapping_process.inline_s, 1)
+            self._write_draws(seen)
+        super().log(logs, start_time)
+
+    def _record(self, inputs: dict[str, Tensor], pooled: Tensor) -> None:
+        names = ("index", "slide", "labels", "center_l0", "map_round")
+        self._seen.append({name: inputs[name] for name in names} | {"q": pooled.detach().softmax(1)[:, 1]})
+
+    def _write_draws(self, seen: dict[str, Tensor]) -> None:
+        """Append to draws.<rank>.csv: step, slide_id, label, x_l0, y_l0, round of the map, q."""
+        columns = [seen[name].tolist() for name in ("index", "slide", "labels", "center_l0", "map_round", "q")]
+        path = Path(self.mapping_settings.folder) / f"draws.{self.args.process_index}.csv"
+        with open(path, "a", newline="") as file:
+            for i, slide, label, (x, y), map_round, q in zip(*columns, strict=True):
+                slide_id = self.mapping_settings.slides[slide].slide_id
+                csv.writer(file).writerow([i // self.items_per_step, slide_id, label, x, y, map_round, q])
+
+    def _settings(self, args: WsiTrainingArguments, slides: list[TrainingSlide], folder: Path) -> MappingSettings:
+        items_per_round = self.items_per_step * args.steps_per_round
+        return MappingSettings(
+            folder=str(folder), slides=slides, mpp=float(self.image_processor.mpp), alpha=args.alpha,
+            map_stride=args.map_stride, tile_size=args.mapping_tile_size, slides_per_round=args.slides_per_round,
+            max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
+            lag=-(-2 * args.shuffle_buffer // items_per_round), tissue=args.tissue, seed=args.seed, threads=args.threads,
+        )  # fmt: skip
+
+    def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
+        items_per_round = self.items_per_step * args.steps_per_round
+        epoch = settings.slide_sampler.rounds_per_epoch * items_per_round
+        return DynamicPatchDataset(
+            settings.slides, settings.store, length=epoch, patch_size=args.patch_size, mpp=settings.mpp,
+            items_per_round=items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
+            draw_from=args.draw_from, dynamic=dynamic,
+        )  # fmt: skip
+
+    def _margins(self, settings: MappingSettings) -> list[tuple[int, float]]:
+        """(label, largest l1 - l0) of every slide, gathered from all ranks."""
+        network = PixelNetwork(self.model, self.image_processor)
+        rank, ranks = self.args.process_index, self.args.world_size
+        mine = tqdm(settings.slides[rank::ranks], desc="Evaluating", unit="slide", leave=False, disable=rank > 0)
+        return gather_object([(info.label, self._margin(network, settings, info)) for info in mine])
+
+    def _margin(self, network: PixelNetwork, settings: MappingSettings, info: TrainingSlide) -> float:
+        tissue = settings.store.load_map(default_entry(info)).tissue()
+        tiles = stream_tiles(network, Slide(info.path, mpp=info.mpp), tissue=tissue, tile_size=settings.tile_size)
+        return max(float((tile.logits[1] - tile.logits[0])[tile.tissue].max()) for tile in tiles)
+
+    @torch.no_grad()
+    def _uniform_loss(self, settings: MappingSettings) -> float:
+        """Mean divergence on the same few patches of the slides at every call."""
+        patches = self._patches(self.args, settings, dynamic=False)
+        rank, ranks = self.args.process_index, self.args.world_size
+        mine = range(rank, len(settings.slides) * self.args.eval_patches_per_slide, ranks)
+        batches = DataLoader(Subset(patches, mine), self.args.per_device_eval_batch_size)
+        self.model.eval()
+        losses = [
+            (float(self.compute_loss(self.model, self._prepare_inputs(batch))), len(batch["labels"]))
+            for batch in batches
+        ]
+        losses = gather_object(losses)
+        return sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
+
+    def _get_train_sampler(self, train_dataset=None) -> RunSampler:
+        self.run_sampler = RunSampler(len(self.train_dataset))
+        return self.run_sampler
+
+    def _save_checkpoint(self, model, trial) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.process_index == 0:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            keep_maps(self.mapping_settings, self.state.global_step // self.args.steps_per_round, folder)
+
+
+class RoundCallback(TrainerCallback):
+    """Hands weights and maps over where a round ends."""
+
+    def __init__(self, trainer: WsiTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        trainer = self.trainer
+        if args.device.type == "cpu":
+            torch.set_num_threads(args.threads)
+        if args.process_index == 0:
+            begin_folder(trainer.mapping_settings, trainer.resume_folder)
+            save_architecture(trainer.model, trainer.image_processor, trainer.mapping_settings.folder)
+            prepare(trainer.mapping_settings)
+        trainer.accelerator.wait_for_everyone()
+        if args.dynamic_sampling:
+            round_index = state.global_step // args.steps_per_round
+            trainer.mapping_process.start(round_index)
+            trainer.mapping_process.hand_over(round_index, trainer.model)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.trainer.run_sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_end(self, args, state, control, **kwargs):
+        ended, left = divmod(state.global_step, args.steps_per_round)
+        if args.dynamic_sampling and not left and state.global_step < state.max_steps:
+            self.trainer.mapping_process.hand_over(ended, self.trainer.model)
+
+
+def training_slides(dataset: datasets.Dataset) -> list[TrainingSlide]:
+    """The rows of a cohort as training sees them: no annotations.
+
+    Raises:
+        ValueError: a column is missing, or there is no slide.
+    """
+    missing = {"slide_id", "path", "label"} - set(dataset.column_names)
+    if missing:
+        raise ValueError(
+            f"a data set of slides has the columns slide_id, path and label; {', '.join(missing)} is missing"
+        )
+    if not len(dataset):
+        raise ValueError("the data set holds no slides")
+    mpp = dataset["mpp"] if "mpp" in dataset.column_names else [None] * len(dataset)
+    rows = zip(dataset["slide_id"], dataset["path"], dataset["label"], mpp, strict=True)
+    slides = [TrainingSlide(*row) for row in rows]
+    if len({slide.slide_id for slide in slides}) < len(slides):
+        raise ValueError("two slides share a slide_id")
+    return slides
+
+
+def _device_name(args: WsiTrainingArguments) -> str | None:
+    """An inline mapping runs where the training does; a child chooses for itself unless the training is on the CPU."""
+    return str(args.device) if args.mapping == "inline" or args.device.type == "cpu" else None
