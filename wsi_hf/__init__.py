@@ -1,5 +1,8 @@
 """Pixel-resolution segmentation of whole-slide images, trained from slide labels alone."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
 
 from .models.configuration_wsi_unet import WsiUNetConfig
@@ -8,20 +11,78 @@ from .models.image_processing_wsi import WsiImageProcessor
 from .models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation, WsiUNetModel
 from .models.slide_head import slide_logits
 
+if TYPE_CHECKING:
+    from .cohorts.camelyon16 import load_cohort, split_validation
+    from .cohorts.synthetic import synthesize_cohort
+    from .evaluation.froc import froc
+    from .evaluation.roc import roc_auc
+    from .inference.pipeline import WsiSegmentationPipeline
+    from .inference.segmentation import segment_slide
+    from .sampling.patch_sampler import PatchSampler
+    from .sampling.probability_map import ProbabilityMap
+    from .sampling.slide_sampler import SlideSampler
+    from .slides.slide import Slide
+    from .slides.tissue import find_tissue
+    from .training.arguments import WsiTrainingArguments
+    from .training.trainer import WsiTrainer
+
 __version__ = "0.1.0"
+
+# Imported when first asked for: transformers' Trainer alone takes seconds.
+_LAZY = {
+    "PatchSampler": "sampling.patch_sampler",
+    "ProbabilityMap": "sampling.probability_map",
+    "Slide": "slides.slide",
+    "SlideSampler": "sampling.slide_sampler",
+    "WsiSegmentationPipeline": "inference.pipeline",
+    "WsiTrainer": "training.trainer",
+    "WsiTrainingArguments": "training.arguments",
+    "find_tissue": "slides.tissue",
+    "froc": "evaluation.froc",
+    "load_cohort": "cohorts.camelyon16",
+    "roc_auc": "evaluation.roc",
+    "segment_slide": "inference.segmentation",
+    "split_validation": "cohorts.camelyon16",
+    "synthesize_cohort": "cohorts.synthetic",
+}
 
 AutoConfig.register(WsiUNetConfig.model_type, WsiUNetConfig, exist_ok=True)
 AutoModel.register(WsiUNetConfig, WsiUNetModel, exist_ok=True)
 AutoModelForSemanticSegmentation.register(WsiUNetConfig, WsiUNetForSegmentation, exist_ok=True)
 AutoImageProcessor.register(WsiUNetConfig, image_processor_classes={"pil": WsiImageProcessor}, exist_ok=True)
 
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
+    "PatchSampler",
+    "ProbabilityMap",
+    "Slide",
+    "SlideSampler",
     "WsiImageProcessor",
+    "WsiSegmentationPipeline",
+    "WsiTrainer",
+    "WsiTrainingArguments",
     "WsiUNetConfig",
     "WsiUNetForReconstruction",
     "WsiUNetForSegmentation",
     "WsiUNetModel",
     "beta_1_for",
     "beta_divergence",
+    "find_tissue",
+    "froc",
+    "load_cohort",
+    "roc_auc",
+    "segment_slide",
     "slide_logits",
+    "split_validation",
+    "synthesize_cohort",
 ]

@@ -25,9 +25,10 @@ class WsiUNetConfig(PreTrainedConfig):
     num_channels: int = 3
 
     def __post_init__(self, **kwargs):
-        if not any(kwargs.get(name) is not None for name in ("id2label", "label2id", "num_labels")):
-            kwargs["id2label"] = {0: "benign", 1: "malignant"}
+        if self.id2label is None and kwargs.get("num_labels") in (None, 2):
+            self.id2label = {0: "benign", 1: "malignant"}
         super().__post_init__(**kwargs)
+        self.label2id = {str(label): int(i) for i, label in (self.id2label or {}).items()}
 
     def validate_size(self) -> None:
         """Refuse sizes that cannot be meant (a hostile config.json could otherwise ask for terabytes)."""
@@ -52,7 +53,7 @@ class WsiUNetConfig(PreTrainedConfig):
 
     @property
     def margin(self) -> int:
-        """Pixels of context that an aligned tile needs on each side to be exact: 6 * 2^depth covers the receptive field.
+        """Pixels of context that make an aligned tile exact: 6 * 2^depth on each side covers the receptive field.
 
         The two 3x3 convolutions of each block reach 2 pixels at every scale, down and up again: 2 * (1 + 2 + ... +
         2^(d-1)) * 2 + 2 * 2^d = 6 * 2^d - 4, counted from the aligned block that the pixel lies in.

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 # expm1 of more overflows float32; reached only for beta < -0.87 at logit margins near 100.
 LARGEST_EXPONENT = 87.0
@@ -37,7 +38,9 @@ def beta_divergence(slide_logits: Tensor, labels: Tensor, beta: tuple[float, flo
         wide = slide_logits.to(torch.promote_types(slide_logits.dtype, torch.float32))
         p = _probabilities(labels, wide)  # (B, 2)
         present = p > 0
-        u = wide.log_softmax(1) - torch.where(present, p, 1.0).log()
+        margin = wide[:, 1] - wide[:, 0]
+        log_q = logsigmoid(torch.stack((-margin, margin), dim=1))  # unlike log_softmax exact where q_i is close to 1
+        u = log_q - torch.where(present, p, 1.0).log()
         terms = torch.stack([_term(p[:, i], u[:, i], beta[i]) for i in (0, 1)], dim=1)
         return torch.where(present, terms, 0.0).sum(1)
 
@@ -46,7 +49,7 @@ def beta_1_for(theta_0: float, gamma: float, r: float = 0.5, beta_0: float = 0.0
     """The beta_1 whose optimum is theta_0 where it should be (paper, section 4, as printed).
 
     Among patches of malignant slides only a share gamma is malignant. A model that cannot tell patches apart then
-    settles, with the Kullback-Leibler divergence, at q_1 = 1 / (1 + 1/gamma) (r = 1/2); this beta_1 moves it to theta_0:
+    settles, with the Kullback-Leibler divergence, at q_1 = 1 / (1 + 1/gamma) (r = 1/2). This moves it to theta_0:
     beta_1 = 1 + [(beta_0 - 1) log(1 - theta_0) - log((1 - r) gamma / r)] / log theta_0.
 
     Args:

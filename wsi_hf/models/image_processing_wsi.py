@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 from transformers.image_processing_backends import PilBackend
-from transformers.processing_utils import ImagesKwargs
+from transformers.processing_utils import ImagesKwargs, Unpack
 
 
 class WsiImageProcessorKwargs(ImagesKwargs, total=False):
@@ -13,7 +13,7 @@ class WsiImageProcessorKwargs(ImagesKwargs, total=False):
 
 
 class WsiImageProcessor(PilBackend):
-    """Normalise RGB images of one resolution for a model: rescale to [0, 1], subtract the mean, divide by the deviation.
+    """Normalise RGB images of one resolution: rescale to [0, 1], subtract the mean, divide by the deviation.
 
     Whole slides do not pass through here tile by tile: `normalize_batch` does the same on the device.
     """
@@ -31,8 +31,11 @@ class WsiImageProcessor(PilBackend):
     image_std = [0.24, 0.28, 0.21]  # noqa: RUF012
     mpp = 1.0
 
-    def _preprocess(self, images, mpp=None, **kwargs):  # mpp describes the images and changes none of them
-        return super()._preprocess(images, **kwargs)
+    def __init__(self, **kwargs: Unpack[WsiImageProcessorKwargs]):
+        super().__init__(**kwargs)  # type: ignore[misc]
+
+    def _preprocess(self, *args, mpp=None, **kwargs):  # mpp describes the images and changes none of them
+        return super()._preprocess(*args, **kwargs)
 
     def normalize_batch(self, images: Tensor) -> Tensor:
         """uint8 images (B, H, W, 3) -> float32 pixel values (B, 3, H, W), channels last in memory, on their device."""
@@ -48,7 +51,7 @@ class WsiImageProcessor(PilBackend):
     def post_process_semantic_segmentation(
         self, outputs, target_sizes: list[tuple[int, int]] | None = None
     ) -> list[Tensor]:
-        """Class index of every pixel, one (H, W) tensor an image, resized to `target_sizes` (height, width) if given."""
+        """Class index of every pixel, one (H, W) tensor an image, resized to `target_sizes` (height, width)."""
         logits = outputs.logits.float()  # (B, 2, h, w)
         if target_sizes is None:
             return list(logits.argmax(1))

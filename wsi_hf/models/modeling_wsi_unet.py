@@ -1,6 +1,8 @@
 """The U-Net with its slide head, and the same network as an auto-encoder (paper, sections 3 and 6)."""
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -67,15 +69,12 @@ class WsiUNetPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # PyTorch's own; not in the paper
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-            init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
-            init.zeros_(module.num_batches_tracked)
+            for name, tensor in module.state_dict(keep_vars=True).items():
+                (init.ones_ if name in ("weight", "running_var") else init.zeros_)(tensor)
 
 
 class WsiUNetModel(WsiUNetPreTrainedModel):
@@ -93,7 +92,7 @@ class WsiUNetModel(WsiUNetPreTrainedModel):
         self.bottom = ResidualBlock(channels[-2], channels[-1])
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(deep, shallow, 2, stride=2)  # not in the paper: how to go up
-            for shallow, deep in zip(channels[:-1], channels[1:], strict=True)
+            for shallow, deep in pairwise(channels)
         )
         self.decoder = nn.ModuleList(ResidualBlock(c * (2 if lateral_skips else 1), c) for c in channels[:-1])
         self.post_init()
@@ -105,7 +104,11 @@ class WsiUNetModel(WsiUNetPreTrainedModel):
         """
         height, width = pixel_values.shape[2:]
         align = self.config.alignment
-        x = F.pad(pixel_values, (0, -width % align, 0, -height % align)) if height % align or width % align else pixel_values
+        x = (
+            F.pad(pixel_values, (0, -width % align, 0, -height % align))
+            if height % align or width % align
+            else pixel_values
+        )
         lateral = []
         for block in self.encoder:
             x = block(x)  # (B, filters * 2^level, H / 2^level, W / 2^level)
@@ -125,7 +128,9 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
     def __init__(self, config: WsiUNetConfig):
         super().__init__(config)
         if config.num_labels != 2:
-            raise ValueError(f"the slide head knows two classes, benign and malignant; the config has {config.num_labels}")
+            raise ValueError(
+                f"the slide head knows two classes, benign and malignant; the config has {config.num_labels}"
+            )
         self.unet = WsiUNetModel(config)
         self.classifier = nn.Conv2d(config.filters, 2, 1)
         self.post_init()

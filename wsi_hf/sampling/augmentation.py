@@ -1,4 +1,4 @@
-"""Augmentation as the paper lists it: rotation, mirroring, elastic deformation, colour jitter; in batches, on the device."""
+"""Augmentation as the paper lists it, on the device: rotation, mirroring, elastic deformation, colour jitter."""
 
 import math
 

@@ -41,10 +41,11 @@ class DynamicPatchDataset(Dataset):
 
     Args:
         slides: the training slides.
-        store: where the maps are; None draws uniformly over the tissue of the default maps for ever (no dynamic sampling).
+        store: where the maps are.
         length: items in an epoch; item indices go on beyond it in later epochs.
         items_per_round: items that all ranks together consume in one round.
         shuffle_buffer: draws of one class that are mixed; 1 = no mixing.
+        dynamic: draw from the latest maps; False draws uniformly over the tissue for ever.
         draw_from: "fresh" draws from the slides mapped in the last finished round, "all" from every slide's latest map.
     """
 
@@ -82,7 +83,8 @@ class DynamicPatchDataset(Dataset):
         draw = self.draw(i)
         info = self.slides[draw.slide]
         slide = Slide(info.path, mpp=info.mpp)
-        center_l0 = tuple((c + 0.5) * self.mpp / slide.mpp for c in draw.center_px)
+        x_px, y_px = draw.center_px
+        center_l0 = ((x_px + 0.5) * self.mpp / slide.mpp, (y_px + 0.5) * self.mpp / slide.mpp)
         return {
             "pixel_values": slide.read_patch(center_l0, self.patch_size, self.mpp),
             "labels": info.label,

@@ -23,8 +23,8 @@ TOP_CODE = 65535
 class ProbabilityMap:
     """Sum of Q^alpha over the pixels of each cell, for the tiles that hold tissue; Q = P(malignant) of a pixel.
 
-    `map_stride` model pixels make a cell side (paper: 1, every pixel), `tile_size` model pixels a tile side. Frames: `_px`
-    counts pixels at `mpp` um a pixel from the slide's upper left corner.
+    `map_stride` model pixels make a cell side (paper: 1, every pixel), `tile_size` model pixels a tile side.
+    Frame: `_px` counts pixels at `mpp` um a pixel from the slide's corner.
     """
 
     slide_id: str
@@ -88,8 +88,8 @@ class ProbabilityMapBuilder:
     """Collects a slide's regions into its probability map. All in logarithms: float32 Q^8 would underflow.
 
     Args:
-        tissue: bool mask of any resolution that spans the slide, or None for the whole slide. A cell counts as tissue if
-            the mask holds its centre.
+        tissue: bool mask of any resolution that spans the slide, or None for the whole slide. A cell is tissue if the
+            mask holds its centre.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ProbabilityMapBuilder:
 
         Args:
             x_px, y_px: its upper left corner in model pixels, multiples of `map_stride`.
-            margin: l1 - l0 of its pixels, (h, w); the sides are multiples of `map_stride` but at the slide's far borders.
+            margin: l1 - l0 of its pixels, (h, w); multiples of `map_stride` but at the slide's far borders.
 
         Raises:
             ValueError: the margin is not finite.
@@ -125,7 +125,7 @@ class ProbabilityMapBuilder:
         stride = self.map_stride
         padded = F.pad(margin.float(), (0, -margin.shape[1] % stride, 0, -margin.shape[0] % stride), value=-math.inf)
         cells = _blocks(padded, stride)  # (rows, columns, stride^2) margins
-        tissue = self._tissue(x_px, y_px, cells.shape[:2])  # (rows, columns)
+        tissue = self._tissue(x_px, y_px, (len(cells), cells.shape[1]))
         if not tissue.any():
             return
         cells = cells.masked_fill(~torch.from_numpy(tissue).to(cells.device)[..., None], -math.inf)
@@ -197,7 +197,7 @@ def default_map(
     map_stride: int = 8,
     tile_size: int = 512,
 ) -> ProbabilityMap:
-    """The map of a slide that was never mapped: Q = 0.5 over the tissue, so that every pixel is as likely as any other."""
+    """The map of a slide that was never mapped: Q = 0.5 over the tissue, every pixel as likely as any other."""
     builder = ProbabilityMapBuilder(slide_id, size_px, mpp, tissue, alpha, map_stride, tile_size, weights_step=-1)
     for y_px in range(0, size_px[1], tile_size):
         for x_px in range(0, size_px[0], tile_size):

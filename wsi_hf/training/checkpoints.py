@@ -48,6 +48,7 @@ def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path) -> 
         target.parent.mkdir(exist_ok=True)
         if not path.stem.endswith(".-1"):  # default maps are made again from the slides
             os.link(path, target)
+    shutil.rmtree(checkpoint / "mapping", ignore_errors=True)
     partial.rename(checkpoint / "mapping")
 
 

@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from transformers import TrainerCallback
 
@@ -11,11 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 class Interruption(TrainerCallback):
-    """Within `with interruption:` the first signal asks the training to stop after its step, the second one ends it at once."""
+    """Within `with interruption:` a first signal stops the training after its step, a second one at once."""
 
     def __init__(self) -> None:
         self.asked = False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 
 from ..inference.network import PixelNetwork
-from ..inference.segmentation import stream_tiles, tissue_mask
+from ..inference.streaming import stream_tiles, tissue_mask
 from ..models.image_processing_wsi import WsiImageProcessor
 from ..sampling.map_store import MapEntry, MapStore, wait_for, write_text
 from ..sampling.patch_dataset import TrainingSlide

@@ -1,7 +1,7 @@
 """The mapping process beside the training, in step with it: round t is mapped while round t is trained.
 
-At the end of round t - 1 the trainer hands over its weights; the maps made from them are drawn from in round t + 1. Whether
-a child process maps or the trainer itself, between two rounds, changes nothing but the time it takes.
+At the end of round t - 1 the trainer hands over its weights; the maps made from them are drawn from in round t + 1.
+Whether a child process maps or the trainer itself, between two rounds, changes nothing but the time it takes.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ class MappingProcess:
     """The trainer's side of the mapping.
 
     Args:
-        placement: "inline", the trainer's ranks map their shares between two rounds; "child", a process beside rank 0 maps.
+        placement: "inline", the ranks map their shares between two rounds; "child", a process beside rank 0 maps.
         device: where an inline mapping runs; for a child the value for its Accelerator, or None for its choice.
         rank, ranks: this trainer's number among all.
     """
@@ -115,7 +115,7 @@ class MappingProcess:
 
 
 class FolderLock:
-    """Keeps a second run out of a mapping folder; the operating system frees it when the process ends, however it ends."""
+    """Keeps a second run out of a mapping folder; freed when the process ends, however it ends."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from ..inference.network import PixelNetwork
-from ..inference.segmentation import stream_tiles
+from ..inference.streaming import stream_tiles
 from ..models.divergence import beta_divergence
 from ..models.image_processing_wsi import WsiImageProcessor
 from ..models.slide_head import slide_logits
@@ -40,6 +40,8 @@ class WsiTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = False  # the loss is a mean over the batch
+    args: WsiTrainingArguments
+    model: PreTrainedModel
 
     def __init__(
         self,
@@ -52,7 +54,9 @@ class WsiTrainer(Trainer):
     ):
         self.image_processor = processing_class or WsiImageProcessor(mpp=model.config.mpp)
         self.items_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self.mapping_settings = self._settings(args, training_slides(train_dataset), Path(args.output_dir) / "_mapping")
+        self.mapping_settings = self._settings(
+            args, training_slides(train_dataset), Path(str(args.output_dir)) / "_mapping"
+        )
         self.mapping_process = MappingProcess(
             self.mapping_settings,
             args.mapping,
@@ -65,11 +69,11 @@ class WsiTrainer(Trainer):
         )
         self.resume_folder: Path | None = None
         self._seen: list[dict[str, Tensor]] = []  # the batches since the last log
-        patches = self._patches(args, self.mapping_settings, dynamic=args.dynamic_sampling)
+        self.patches = self._patches(args, self.mapping_settings, dynamic=args.dynamic_sampling)
         super().__init__(
             model,
             args,
-            train_dataset=patches,
+            train_dataset=self.patches,
             eval_dataset=eval_dataset,
             processing_class=self.image_processor,
             **kwargs,
@@ -97,21 +101,21 @@ class WsiTrainer(Trainer):
         share = min(1.0, self.state.global_step / warmup) if warmup else 1.0
         return self.args.beta_0, share * self.args.beta_1
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         """Train. Ctrl-C or SIGTERM finishes the step, saves a checkpoint and raises KeyboardInterrupt.
 
         Raises:
             MappingError: the mapping process died twice; a checkpoint was saved.
         """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = newest_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = newest_checkpoint(str(self.args.output_dir))
         self.resume_folder = Path(resume_from_checkpoint) if resume_from_checkpoint else None
         lock = FolderLock(Path(self.mapping_settings.folder)) if self.args.process_index == 0 else None
         interruption = Interruption()
         self.add_callback(interruption)
         try:
             with interruption:
-                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except MappingError:
             self._save_checkpoint(self.model, trial=None)
             raise
@@ -128,8 +132,9 @@ class WsiTrainer(Trainer):
         """Segment every slide of the evaluation set, shared out over the ranks.
 
         Returns:
-            slide_auc: ROC AUC of the slides' largest pixel margin; loss: mean divergence on patches drawn uniformly over the
-            tissue; slides: how many.
+            slide_auc: ROC AUC of the slides' largest pixel margin.
+            loss: mean divergence on patches drawn uniformly over the tissue.
+            slides: how many.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if dataset is None:
@@ -181,7 +186,8 @@ class WsiTrainer(Trainer):
             folder=str(folder), slides=slides, mpp=float(self.image_processor.mpp), alpha=args.alpha,
             map_stride=args.map_stride, tile_size=args.mapping_tile_size, slides_per_round=args.slides_per_round,
             max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
-            lag=-(-2 * args.shuffle_buffer // items_per_round), tissue=args.tissue, seed=args.seed, threads=args.threads,
+            lag=-(-2 * args.shuffle_buffer // items_per_round), tissue=args.tissue, seed=args.seed,
+            threads=args.threads,
         )  # fmt: skip
 
     def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
@@ -221,7 +227,7 @@ class WsiTrainer(Trainer):
         return sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
 
     def _get_train_sampler(self, train_dataset=None) -> RunSampler:
-        self.run_sampler = RunSampler(len(self.train_dataset))
+        self.run_sampler = RunSampler(self.patches.length)
         return self.run_sampler
 
     def _save_checkpoint(self, model, trial) -> None:

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_hf.sampling.map_store import MapEntry, MappingError, MapStore
+from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, TrainingSlide
+from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
+
+
+def peaked(slide_id: str, x: int, y: int) -> ProbabilityMap:
+    """A map of 64 x 64 pixels whose mass lies in one."""
+    margin = torch.full((64, 64), -30.0)
+    margin[y, x] = 30.0
+    builder = ProbabilityMapBuilder(slide_id, (64, 64), 1.0, None, 2.0, 1, 64, weights_step=0)
+    builder.add(0, 0, margin)
+    return builder.finish()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MapStore:
+    """Slides 0, 1 are benign, 2, 3 malignant; round 0 has mapped slides 0 and 2, round 1 slides 1 and 3."""
+    store = MapStore(tmp_path)
+    index = [store.save_map(default_map(str(s), (64, 64), 1.0, None, map_stride=1), -1) for s in range(4)]
+    store.publish(-1, index)
+    for t, fresh in enumerate(((0, 2), (1, 3))):
+        for s in fresh:
+            index[s] = store.save_map(peaked(str(s), 10 + s, 20 + s), t)
+        store.publish(t, index)
+    return store
+
+
+def dataset(store: MapStore, **changes) -> DynamicPatchDataset:
+    slides = [TrainingSlide(str(s), f"{s}.tif", int(s > 1)) for s in range(4)]
+    settings = {"length": 400, "patch_size": 8, "mpp": 1.0, "items_per_round": 40, "shuffle_buffer": 1, "seed": 0}
+    return DynamicPatchDataset(slides, store, **{**settings, **changes})
+
+
+def test_classes_alternate(store):
+    data = dataset(store)
+    assert [data.slides[data.draw(i).slide].label for i in range(8)] == [0, 1] * 4
+
+
+def test_round_zero_draws_uniformly_from_all_slides(store):
+    draws = [dataset(store).draw(i) for i in range(40)]
+    assert {draw.slide for draw in draws} == {0, 1, 2, 3}
+    assert len({draw.center_px for draw in draws}) > 30
+
+
+def test_a_round_draws_from_the_maps_that_the_round_before_finished(store):
+    data = dataset(store)
+    assert {(d.slide, d.center_px) for d in map(data.draw, range(40, 80))} == {(0, (10, 20)), (2, (12, 22))}
+    assert {(d.slide, d.center_px) for d in map(data.draw, range(80, 120))} == {(1, (11, 21)), (3, (13, 23))}
+
+
+def test_draw_from_all_takes_every_slides_latest_map(store):
+    draws = [dataset(store, draw_from="all").draw(i) for i in range(80, 120)]
+    assert {(d.slide, d.center_px) for d in draws} == {(s, (10 + s, 20 + s)) for s in range(4)}
+
+
+def test_without_dynamic_sampling_all_is_round_zero(store):
+    draws = [dataset(store, dynamic=False).draw(i) for i in range(80, 120)]
+    assert {draw.map_round for draw in draws} == {-1}
+
+
+def test_the_shuffle_buffer_mixes_draws_and_loses_none(store):
+    plain = [dataset(store).draw(i) for i in range(0, 80, 2)]
+    mixed = [dataset(store, shuffle_buffer=20).draw(i) for i in range(0, 80, 2)]
+    assert mixed != plain
+    assert sorted(mixed[:20], key=str) == sorted(plain[:20], key=str)
+
+
+def test_a_buffer_deeper_than_a_round_uses_the_maps_of_when_it_was_filled(store):
+    data = dataset(store, shuffle_buffer=30)  # a class has 20 draws a round: filled at 0 (round 0) and at 30 (round 1)
+    assert {data.draw(2 * place).map_round for place in range(30)} == {-1}
+    assert {data.draw(2 * place).map_round for place in range(30, 60)} == {0}
+
+
+def test_an_item_is_a_function_of_its_index(store):
+    assert [dataset(store).draw(i) for i in (50, 3)] == [dataset(store).draw(i) for i in (50, 3)]
+    assert dataset(store, seed=1).draw(3) != dataset(store).draw(3)
+
+
+def test_a_failed_mapping_reaches_the_reader(store):
+    (store.folder / "failed.txt").write_text("the traceback")
+    with pytest.raises(MappingError, match="the traceback"):
+        dataset(store).draw(130)
+
+
+def test_what_nobody_can_ask_for_any_more_is_forgotten(store):
+    index = store.read(1)
+    for t in range(2, 9):
+        index[2] = store.save_map(peaked("2", 1, 1), t)
+        store.publish(t, index)
+    assert not store.index_path(1).exists()
+    assert store.index_path(-1).exists()
+    names = {path.name for path in (store.folder / "maps").iterdir()}
+    assert "2.0.safetensors" not in names
+    assert {entry.file for entry in index} | {f"{s}.-1.safetensors" for s in range(4)} <= names
+
+
+def test_an_odd_round_cannot_be_half_benign(store):
+    with pytest.raises(ValueError, match="even batch"):
+        dataset(store, items_per_round=41)
+
+
+def test_patches_are_read_where_they_were_drawn(tmp_path, synthetic_slide):
+    from wsi_hf.slides.slide import Slide
+
+    slide, store = Slide(synthetic_slide), MapStore(tmp_path)
+    store.publish(-1, [store.save_map(default_map(name, slide.size_px(1.0), 1.0, None), -1) for name in "ab"])
+    slides = [TrainingSlide(name, str(synthetic_slide), label) for label, name in enumerate("ab")]
+    data = dataset(store)
+    data.slides, data.labels = slides, np.array([0, 1])
+    item = data[5]
+    x, y = data.draw(5).center_px
+    assert item["labels"] == 1
+    assert np.array_equal(item["pixel_values"], slide.read_region_px((x - 4, y - 4), (8, 8), 1.0))
+    assert isinstance(data.store.read(-1)[0], MapEntry)

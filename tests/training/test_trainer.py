@@ -1,0 +1,257 @@
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+from wsi_hf import WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
+from wsi_hf.cohorts.camelyon16 import load_cohort
+from wsi_hf.sampling.map_store import MappingError
+from wsi_hf.slides.slide import SlideError
+
+from .conftest import SETTINGS, assert_equal, make_trainer, weights
+
+
+def test_the_loss_is_the_beta_divergence_of_the_patches(tmp_path, slides):
+    from wsi_hf import beta_divergence, slide_logits
+
+    trainer = make_trainer(tmp_path, slides)
+    trainer.model.eval()
+    batch = {
+        "pixel_values": torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8),
+        "labels": torch.tensor([0, 1, 0, 1]),
+    }
+    logits = trainer.model(trainer.image_processor.normalize_batch(batch["pixel_values"])).logits
+    expected = beta_divergence(slide_logits(logits, 50.0), batch["labels"], (0.0, 1.0)).mean()
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path, slides):
+    whole = make_trainer(tmp_path / "a", slides, max_steps=1, logging_steps=1, dynamic_sampling=False)
+    parts = make_trainer(
+        tmp_path / "b", slides, max_steps=1, logging_steps=1, dynamic_sampling=False,
+        per_device_train_batch_size=2, gradient_accumulation_steps=2,
+    )  # fmt: skip
+    whole.train()
+    parts.train()
+    norms = [t.state.log_history[0]["grad_norm"] for t in (whole, parts)]
+    assert norms[0] == pytest.approx(norms[1], rel=0.5)  # batch-norm sees other batches; four times too much would fail
+
+
+def test_the_mapping_child_changes_nothing(tmp_path, slides, reference):
+    trainer = make_trainer(tmp_path, slides, mapping="child")
+    trainer.train()
+    assert_equal(weights(trainer), reference)
+    assert trainer.mapping_process._child.poll() is not None
+
+
+def test_data_workers_change_nothing(tmp_path, slides, reference):
+    trainer = make_trainer(tmp_path, slides, dataloader_num_workers=2)
+    trainer.train()
+    assert_equal(weights(trainer), reference)
+
+
+def test_a_resumed_run_ends_where_the_whole_one_does(tmp_path, slides, reference):
+    first = make_trainer(tmp_path, slides, save_strategy="steps", save_steps=3)
+    first.train()
+    shutil.rmtree(tmp_path / "_mapping")
+    shutil.rmtree(tmp_path / "checkpoint-6")
+    shutil.rmtree(tmp_path / "checkpoint-8")
+    resumed = make_trainer(tmp_path, slides, save_strategy="steps", save_steps=3)
+    resumed.train(resume_from_checkpoint=True)
+    assert_equal(weights(resumed), reference)
+
+
+def test_a_checkpoint_without_its_maps_is_half_written_and_passed_over(tmp_path, slides):
+    make_trainer(tmp_path, slides, save_strategy="steps", save_steps=4).train()
+    shutil.rmtree(tmp_path / "checkpoint-8" / "mapping")
+    resumed = make_trainer(tmp_path, slides, save_strategy="steps", save_steps=4)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.resume_folder.name == "checkpoint-4"
+
+
+def test_resuming_from_nothing_says_so(tmp_path, slides):
+    with pytest.raises(ValueError, match="no complete checkpoint"):
+        make_trainer(tmp_path, slides).train(resume_from_checkpoint=True)
+
+
+def test_training_never_opens_an_annotation(tmp_path, tiny_cohort, reference):
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_cohort, bare)
+    shutil.rmtree(bare / "annotations")
+    slides = load_cohort(bare).filter(lambda row: row["split"] == "train")
+    assert slides["annotation"] == [None] * len(slides)
+    trainer = make_trainer(tmp_path / "run", slides)
+    trainer.train()
+    assert_equal(weights(trainer), reference)
+
+
+def test_another_seed_trains_another_model(tmp_path, slides, reference):
+    trainer = make_trainer(tmp_path, slides, seed=1)
+    trainer.train()
+    assert not torch.equal(trainer.model.classifier.weight, reference["classifier.weight"])
+
+
+def test_maps_are_one_round_old_and_drawn_from(tmp_path, slides):
+    make_trainer(tmp_path, slides, shuffle_buffer=1).train()
+    with open(tmp_path / "_mapping" / "draws.0.csv") as file:
+        rows = [(int(step), int(map_round)) for step, *_, map_round, _ in csv.reader(file)]
+    assert len(rows) == 8 * 4
+    assert {(step // 2, map_round) for step, map_round in rows} == {(0, -1), (1, 0), (2, 1), (3, 2)}
+
+
+def test_evaluation_is_slide_level_and_finds_the_best_checkpoint(tmp_path, slides):
+    trainer = make_trainer(
+        tmp_path, slides, eval_strategy="steps", eval_steps=4, save_strategy="steps", save_steps=4,
+        load_best_model_at_end=True, metric_for_best_model="slide_auc",
+    )  # fmt: skip
+    trainer.train()
+    evaluations = [entry for entry in trainer.state.log_history if "eval_slide_auc" in entry]
+    assert len(evaluations) == 2
+    assert all(0 <= entry["eval_slide_auc"] <= 1 and entry["eval_loss"] > 0 for entry in evaluations)
+    assert trainer.state.best_metric == max(entry["eval_slide_auc"] for entry in evaluations)
+    assert trainer.evaluate()["eval_slide_auc"] == trainer.state.best_metric
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path, slides):
+    from wsi_hf.training.mapping_process import FolderLock
+
+    lock = FolderLock(tmp_path / "_mapping")
+    with pytest.raises(RuntimeError, match="another run"):
+        make_trainer(tmp_path, slides).train()
+    lock.release()
+
+
+def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference):
+    trainer = make_trainer(tmp_path, slides, mapping="child")
+    launch, killed = trainer.mapping_process._launch, []
+
+    def launch_and_kill_the_first(round_index):
+        launch(round_index)
+        if not killed:
+            killed.append(trainer.mapping_process._child.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    trainer.mapping_process._launch = launch_and_kill_the_first
+    trainer.train()
+    assert_equal(weights(trainer), reference)
+    assert killed
+
+
+def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path, slides):
+    trainer = make_trainer(tmp_path, slides, mapping="child")
+    launch = trainer.mapping_process._launch
+
+    def launch_and_kill(round_index):
+        launch(round_index)
+        os.kill(trainer.mapping_process._child.pid, signal.SIGKILL)
+
+    trainer.mapping_process._launch = launch_and_kill
+    with pytest.raises(MappingError, match="code -9, twice"):
+        trainer.train()
+    assert list(tmp_path.glob("checkpoint-*/mapping"))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from tests.training.conftest import make_trainer
+from wsi_hf.cohorts.camelyon16 import load_cohort
+
+if __name__ == "__main__":
+    slides = load_cohort({cohort!r}).filter(lambda row: row["split"] == "train")
+    trainer = make_trainer(Path({out!r}), slides, mapping="child", max_steps=100000, dataloader_num_workers=1)
+    print("pid", flush=True)
+    trainer.train()
+"""
+
+
+def children_of(folder: Path) -> list[int]:
+    """Live processes whose command line names the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            except OSError:
+                continue
+            if str(folder).encode() in command and state != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(("how", "leaves_checkpoint"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
+def test_no_process_outlives_a_stopped_training(tmp_path, tiny_cohort, how, leaves_checkpoint):
+    script = tmp_path / "script.py"
+    root = str(Path(__file__).resolve().parents[2])
+    script.write_text(textwrap.dedent(SCRIPT.format(tests=root, cohort=str(tiny_cohort), out=str(tmp_path / "run"))))
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    rounds = tmp_path / "run" / "_mapping" / "rounds"
+    deadline = time.monotonic() + 120
+    while not (rounds / "1.json").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    assert (b"KeyboardInterrupt" in errors.encode()) == leaves_checkpoint
+    assert bool(list((tmp_path / "run").glob("checkpoint-*/mapping"))) == leaves_checkpoint
+    deadline = time.monotonic() + 30
+    while children_of(tmp_path / "run"):
+        assert time.monotonic() < deadline, "an orphan is left"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"beta_1": 1.5}, "beta"),
+        ({"beta_0": 1.0}, "beta"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"draw_from": "old"}, "draw_from"),
+        ({"mapping": "thread"}, "mapping"),
+        ({"patch_size": 0}, "patch_size"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        WsiTrainingArguments(output_dir=str(tmp_path), **{**SETTINGS, **wrong})
+
+
+def test_all_bad_slides_are_named_before_the_training_begins(tmp_path, slides):
+    good = Path(slides["path"][0]).read_bytes()
+    (tmp_path / "truncated.tif").write_bytes(good[: len(good) // 3])
+    (tmp_path / "text.tif").write_text("not a slide")
+    rows = slides.to_list()
+    for name, row in zip(("truncated", "text", "absent"), rows[:3], strict=True):
+        row["slide_id"], row["path"] = name, str(tmp_path / f"{name}.tif")
+    with pytest.raises(SlideError, match="3 of 8") as caught:
+        make_trainer(tmp_path / "run", Dataset.from_list(rows)).train()
+    for name in ("truncated", "text", "absent"):
+        assert f"{name}.tif" in str(caught.value)
+
+
+def test_a_data_set_without_labels_is_refused(tmp_path, slides):
+    with pytest.raises(ValueError, match="label"):
+        make_trainer(tmp_path, slides.remove_columns("label"))
+
+
+def test_other_models_resume_is_refused(tmp_path, slides):
+    make_trainer(tmp_path, slides, save_strategy="steps", save_steps=4).train()
+    trainer = make_trainer(tmp_path, slides)
+    trainer.model = WsiUNetForSegmentation(WsiUNetConfig(filters=8, depth=3))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        trainer.train(resume_from_checkpoint=True)
