@@ -85,7 +85,8 @@ class WsiTrainer(Trainer):
         images = inputs["pixel_values"].permute(0, 3, 1, 2) / 255  # (B, 3, H, W)
         if model.training:
             images = self.augment(images, seed=self.args.seed * 1_000_003 + int(inputs["index"][0]))
-        logits = model(pixel_values=self.image_processor.normalize_colours(images)).logits  # (B, 2, H, W) or smaller
+        pixel_values = self.image_processor.normalize_colours(images).contiguous(memory_format=torch.channels_last)
+        logits = model(pixel_values=pixel_values).logits  # (B, 2, H, W) or smaller
         if logits.shape[2:] != images.shape[2:]:
             logits = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
         pooled = slide_logits(logits, self.model.config.eta)  # (B, 2)

@@ -1,0 +1,120 @@
+"""Bad input: contained where it can be, a clear error where not, and nothing finished is lost."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from wsi_hf import Slide, WsiUNetConfig, WsiUNetForSegmentation, segment_slide
+from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.segmentation import stream_tiles
+from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.pyramid import write_pyramid
+
+from .conftest import noise
+
+
+def corrupt(path, tiles: slice = slice(None)):
+    """Overwrite stored tiles of level 0 with zeros."""
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        spots = list(zip(page.dataoffsets, page.databytecounts, strict=True))[tiles]
+    with open(path, "r+b") as file:
+        for offset, size in spots:
+            file.seek(offset)
+            file.write(bytes(size))
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """2048 x 1024 pixels at 1 um/px; the stored tile at (1024..1280, 256..512) is corrupt."""
+    path = write_pyramid(tmp_path / "damaged.tif", noise(1024, 2048), 1.0, smallest=2048)
+    corrupt(path, slice(8 + 4, 8 + 5))
+    return path
+
+
+def test_a_corrupt_tile_is_contained_reported_and_marked(damaged, model, tmp_path, caplog):
+    whole_path = write_pyramid(tmp_path / "whole.tif", noise(1024, 2048), 1.0, smallest=2048)
+    whole = segment_slide(model, whole_path, tissue=None).probabilities[:]
+    result = segment_slide(model, damaged, tissue=None, tile_size=512)
+    (damage,) = result.damages
+    margin = model.config.margin
+    assert (damage.x_px, damage.y_px) == (1024 - margin, 256 - margin)
+    assert (damage.width_px, damage.height_px) == (256 + 2 * margin, 256 + 2 * margin)
+    rows, columns = slice(damage.y_px, 512 + margin), slice(damage.x_px, 1280 + margin)
+    assert (result.probabilities[rows, columns] == 0).all()
+    expected = whole.copy()
+    expected[rows, columns] = 0
+    assert np.abs(result.probabilities[:] - expected).max() <= 1e-4
+    assert result.tissue_area_um2 == (expected > 0).sum()
+    folder = result.save(tmp_path / "out")
+    assert "damaged.tif" in json.loads((folder / "summary.json").read_text())["not_analysed"][0]["reason"]
+    features = json.loads((folder / "lesions.geojson").read_text())["features"]
+    assert [f["geometry"]["type"] for f in features if f["properties"]["classification"]["name"] == "not analysed"]
+    hatched = np.asarray(Image.open(folder / "overlay.png"))[384, 1100:1200]
+    assert (hatched == 128).all(axis=-1).any()
+
+
+def test_a_corrupt_tile_does_not_depend_on_the_tiles(damaged, model):
+    maps = [segment_slide(model, damaged, tissue=None, tile_size=size).probabilities[:] for size in (256, 700, 4096)]
+    assert np.abs(maps[0] - maps[1]).max() <= 1e-4
+    assert np.abs(maps[0] - maps[2]).max() <= 1e-4
+
+
+def test_in_training_a_corrupt_tile_raises(damaged, model):
+    with pytest.raises(SlideError, match="damaged"):
+        list(stream_tiles(model, Slide(damaged), tissue=None))
+
+
+def test_a_slide_of_which_nothing_can_be_read_is_an_error(damaged, model):
+    corrupt(damaged)
+    with pytest.raises(SlideError, match="nothing of it could be analysed"):
+        segment_slide(model, damaged, tissue=None)
+
+
+def test_a_truncated_slide_is_an_error_that_names_it(damaged, model):
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    with pytest.raises(SlideError, match=r"damaged.tif.*copy it again"):
+        segment_slide(model, damaged)
+
+
+def test_a_slide_without_mpp_names_the_way_out(tmp_path, model):
+    Image.fromarray(noise(64, 64)).save(tmp_path / "plain.png")
+    with pytest.raises(SlideError, match=r"plain.png has no mpp.*pass mpp="):
+        segment_slide(model, tmp_path / "plain.png")
+    assert segment_slide(model, tmp_path / "plain.png", mpp=0.5, tissue=None).probabilities.shape == (32, 32)
+
+
+def test_weights_that_are_not_finite_are_refused(model):
+    bad = WsiUNetForSegmentation(WsiUNetConfig(filters=4, depth=2))
+    bad.classifier.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"not finite \(classifier.weight\)"):
+        PixelNetwork(bad)
+
+
+def test_logits_that_overflow_are_an_error(noise_slide):
+    model = WsiUNetForSegmentation(WsiUNetConfig(filters=4, depth=2)).eval()
+    model.classifier.weight.data.fill_(1e38)
+    with pytest.raises(ValueError, match="bfloat16"):
+        segment_slide(model, noise_slide(64, 64), tissue=None)
+
+
+def test_a_model_of_other_classes_is_refused():
+    class Config:
+        num_labels = 19
+
+    with pytest.raises(ValueError, match="this one has 19"):
+        PixelNetwork(type("Cityscapes", (), {"config": Config})())
+
+
+def test_no_permission_to_read(tmp_path, model, monkeypatch):
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    path = write_pyramid(tmp_path / "mine.tif", noise(64, 64), 1.0)
+    monkeypatch.setattr("builtins.open", denied)  # root may read everything
+    with pytest.raises(SlideError, match=r"mine.tif: no permission"):
+        Slide(path)

@@ -1,0 +1,219 @@
+"""Lists of labelled slides: CAMELYON16 as it is published, or a table of one's own.
+
+A cohort is a `datasets.Dataset` with one row a slide:
+
+    slide_id     str
+    path         str, the slide's file
+    label        ClassLabel: 0 benign, 1 malignant
+    split        str: train, validation or test
+    annotation   str or None: the ASAP outline of the tumour; for evaluation only, labels never come from it
+    mpp          float or None: um per level-0 pixel, where the file's own is to be overridden
+"""
+
+import csv
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, Value
+
+logger = logging.getLogger(__name__)
+
+LABELS = ["benign", "malignant"]
+SPLITS = ("train", "validation", "test")
+FEATURES = Features(
+    {
+        "slide_id": Value("string"),
+        "path": Value("string"),
+        "label": ClassLabel(names=LABELS),
+        "split": Value("string"),
+        "annotation": Value("string"),
+        "mpp": Value("float64"),
+    }
+)
+
+WITHDRAWN: Mapping[str, str] = {
+    "test_049": "a duplicate, withdrawn by the organisers",
+    "normal_086": "relabelled by the organisers: it is tumor_111",
+}
+"""Slides of CAMELYON16 that are left out."""
+NOT_IN_FROC = frozenset({"test_114"})
+"""Test slides that are not exhaustively annotated: excluded from FROC, kept for the AUC."""
+NOT_EXHAUSTIVELY_ANNOTATED = frozenset(
+    f"tumor_{number:03d}"
+    for number in (10, 15, 18, 20, 25, 29, 33, 34, 44, 46, 51, 54, 55, 56, 67, 79, 85, 92, 95, 110)
+)  # fmt: skip
+"""Training slides of which some tumour lies outside the outlines."""
+
+# (images, annotations) of both layouts seen in the wild; a folder that is not there holds nothing
+SLIDE_FOLDERS = (
+    ("images", "annotations"),
+    ("training/normal", "training/lesion_annotations"),
+    ("training/tumor", "training/lesion_annotations"),
+    ("testing/images", "testing/lesion_annotations"),
+)
+REFERENCES = ("evaluation/reference.csv", "testing/reference.csv")
+SLIDE_NAME = re.compile(r"(normal|tumor|test)_\d+")
+LABEL_NAMES = {"normal": 0, "tumor": 1, "benign": 0, "malignant": 1, "0": 0, "1": 1}
+
+
+def load_cohort(path: str | Path) -> Dataset:
+    """Load a cohort: a folder in a layout of CAMELYON16, or a CSV table of one's own slides (`load_table`)."""
+    path = Path(path)
+    return load_table(path) if path.suffix.lower() == ".csv" else load_camelyon16(path)
+
+
+def load_camelyon16(folder: str | Path) -> Dataset:
+    """Load CAMELYON16, or a cohort in its form, from either layout.
+
+        images/{normal,tumor,test}_NNN.tif   annotations/*.xml              evaluation/reference.csv
+        training/{normal,tumor}/*.tif        training/lesion_annotations/   testing/images/   testing/reference.csv
+
+    Training labels come from the slides' names, test labels from reference.csv (name, class Normal or Tumor; with or without a
+    header). A label without its slide is an error; a test slide without a label is left out, with a warning, and so are the slides
+    that CAMELYON16 has withdrawn.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no cohort folder {folder}")
+    slides = _find_slides(folder)
+    if not slides:
+        raise ValueError(f"no slides in {folder}; expected images/{{normal,tumor,test}}_NNN.tif or training/ and testing/")
+    labels = _read_reference(folder)
+    _check_labels(labels, slides)
+    rows = []
+    for slide_id, (path, annotation) in slides.items():
+        kind = slide_id.split("_")[0]
+        if slide_id in WITHDRAWN:
+            logger.warning("%s is left out: %s", slide_id, WITHDRAWN[slide_id])
+        elif kind != "test" or slide_id in labels:
+            label = labels[slide_id] if kind == "test" else LABEL_NAMES[kind]
+            split = "test" if kind == "test" else "train"
+            outline = str(annotation) if label and annotation.exists() else None
+            rows.append(_row(slide_id, path, label, split, outline, None))
+    return _dataset(rows)
+
+
+def load_table(path: str | Path) -> Dataset:
+    """Load one's own slides from a CSV table with a header.
+
+    Columns: path, label (benign or malignant; also normal/tumor, 0/1), and where wanted slide_id (else the file's name), split (train,
+    validation or test; else train), annotation, mpp. Paths are relative to the table.
+    """
+    path = Path(path)
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file, skipinitialspace=True)
+        missing = {"path", "label"} - set(table.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path.name} has no column {', '.join(sorted(missing))}; its first line names the columns ({path})")
+        rows = [_table_row(path, line) for line in table]
+    if not rows:
+        raise ValueError(f"no slides in {path}")
+    _check_table(path, rows)
+    return _dataset(rows)
+
+
+def split_validation(cohort: Dataset, fraction: float, seed: int) -> Dataset:
+    """Turn a share of the training slides into a validation split, the same share of each label (at least one slide).
+
+    Args:
+        cohort: a cohort without a validation split.
+        fraction: of the training slides of each label; 0 leaves the cohort as it is.
+        seed: of the choice.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must be in [0, 1), not {fraction}")
+    splits, labels = list(cohort["split"]), np.array(cohort["label"])
+    if fraction == 0:
+        return cohort
+    if "validation" in splits:
+        raise ValueError("the cohort has a validation split already")
+    rng = np.random.default_rng(seed)
+    for label, name in enumerate(LABELS):
+        train = np.flatnonzero((np.array(splits) == "train") & (labels == label))
+        count = max(1, round(fraction * len(train)))
+        if count >= len(train):
+            raise ValueError(f"{len(train)} {name} training slides are too few to set {fraction:.0%} aside for validation")
+        for row in rng.permutation(train)[:count]:
+            splits[row] = "validation"
+    return Dataset.from_dict({**cohort.to_dict(), "split": splits}, features=cohort.features)
+
+
+def _find_slides(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """{slide_id: (slide, where its annotation would be)}, sorted by name."""
+    found: dict[str, tuple[Path, Path]] = {}
+    for images, annotations in SLIDE_FOLDERS:
+        for path in sorted((folder / images).glob("*.tif*")):
+            if not SLIDE_NAME.fullmatch(path.stem):
+                logger.warning("%s is left out: its name is not normal_NNN, tumor_NNN or test_NNN", path)
+            elif path.stem in found:
+                raise ValueError(f"slide {path.stem} is there twice: {found[path.stem][0]} and {path}")
+            else:
+                found[path.stem] = path, folder / annotations / f"{path.stem}.xml"
+    return dict(sorted(found.items()))
+
+
+def _read_reference(folder: Path) -> dict[str, int]:
+    """{test slide: label} of reference.csv; empty where there is none."""
+    path = next((folder / name for name in REFERENCES if (folder / name).exists()), None)
+    if path is None:
+        return {}
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        lines = [[field.strip() for field in line] for line in csv.reader(file, skipinitialspace=True) if any(line)]
+    labels = {}
+    for number, line in enumerate(lines, 1):
+        label = LABEL_NAMES.get(line[1].lower()) if len(line) > 1 else None
+        if label is None and number == 1:
+            continue  # the header
+        if label is None:
+            raise ValueError(f"{path}: entry {number} ({','.join(line)}) has no class Normal or Tumor in its second column")
+        labels[line[0].lower().removesuffix(".tif")] = label
+    return labels
+
+
+def _check_labels(labels: dict[str, int], slides: Iterable[str]) -> None:
+    without_slide = sorted(set(labels) - set(slides) - set(WITHDRAWN))
+    if without_slide:
+        raise ValueError(f"reference.csv labels slides that are not there: {_some(without_slide)}; add the files or remove the lines")
+    without_label = sorted(s for s in slides if s.startswith("test_") and s not in labels and s not in WITHDRAWN)
+    if without_label:
+        logger.warning("test slides without a label in reference.csv are left out: %s", _some(without_label))
+
+
+def _table_row(table: Path, line: dict[str, str | None]) -> dict[str, Any]:
+    fields = {key: (value or "").strip() for key, value in line.items() if key}
+    path, label = table.parent / fields["path"], LABEL_NAMES.get(fields["label"].lower())
+    split = fields.get("split") or "train"
+    if label is None or split not in SPLITS:
+        raise ValueError(
+            f"{table.name}: {fields['path']} has label {fields['label']!r} and split {split!r}; labels are {LABELS}, splits {list(SPLITS)}"
+        )
+    annotation = str(table.parent / fields["annotation"]) if fields.get("annotation") else None
+    mpp = float(fields["mpp"]) if fields.get("mpp") else None
+    return _row(fields.get("slide_id") or path.stem, path, label, split, annotation, mpp)
+
+
+def _check_table(table: Path, rows: list[dict[str, Any]]) -> None:
+    files = [file for row in rows for file in (row["path"], row["annotation"]) if file]
+    absent = [file for file in files if not Path(file).exists()]
+    if absent:
+        raise ValueError(f"{table.name} lists files that are not there: {_some(absent)}; paths are relative to the table")
+    names = [row["slide_id"] for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{table.name} lists slides twice: {_some(twice)}; give each a slide_id of its own")
+
+
+def _row(slide_id: str, path: Path, label: int, split: str, annotation: str | None, mpp: float | None) -> dict[str, Any]:
+    return dict(zip(FEATURES, (slide_id, str(path), label, split, annotation, mpp), strict=True))
+
+
+def _dataset(rows: list[dict[str, Any]]) -> Dataset:
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in FEATURES}, features=FEATURES)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

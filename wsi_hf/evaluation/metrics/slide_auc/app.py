@@ -1,0 +1,6 @@
+"""The metric's page on the Hub."""
+
+import evaluate
+from evaluate.utils import launch_gradio_widget
+
+launch_gradio_widget(evaluate.load("slide_auc.py"))

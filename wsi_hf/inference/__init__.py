@@ -1,0 +1,1 @@
+"""A model and a slide in, a probability map out."""

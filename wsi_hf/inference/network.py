@@ -1,0 +1,109 @@
+"""A segmentation model made ready for inference: RGB tiles in, pixel logits out."""
+
+import copy
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
+from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation
+
+PIECE_BYTES = 2**21
+"""What a piece of the finest level may take, as one layer's features: measured, near the cache of a core."""
+
+A_PROCESSOR = "image_processor=WsiImageProcessor(mpp=..., image_mean=..., image_std=...)"
+BLENDED_MARGIN = 64
+"""Pixels by which tiles of other networks overlap their neighbours, on each side."""
+
+
+class PixelNetwork:
+    """A frozen copy of a model on its device, in its dtype. The model itself is left as it was.
+
+    mpp: the resolution that it works at. alignment: tile corners are multiples of this many pixels. margin: pixels of
+    surroundings that a tile is read with. exact: whether tiles with that margin join without a seam, as for this
+    package's U-Net; other networks may look at the whole image, and their tiles are blended over the margins instead.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        image_processor: WsiImageProcessor | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: two classes, benign and malignant.
+            image_processor: colours and mpp; by default those that every model of this package starts from.
+            device, dtype: where and in what the network runs; by default the model's own.
+            compiled: use `torch.compile`: a slow first tile, then somewhat faster.
+
+        Raises:
+            ValueError: the model has other classes, weights that are not finite, or no mpp.
+        """
+        check_model(model)
+        self.device = torch.device(device if device is not None else model.device)
+        self.dtype = dtype or model.dtype
+        self.image_processor = image_processor or default_image_processor(model)
+        if not isinstance(self.image_processor, WsiImageProcessor):
+            raise ValueError(f"{type(self.image_processor).__name__} does not say the model's mpp; pass {A_PROCESSOR}")
+        self.mpp = float(self.image_processor.mpp)
+        self.config = model.config
+        self.labels = {int(number): label for number, label in (model.config.id2label or {}).items()}
+        self.exact = isinstance(model, WsiUNetForSegmentation)
+        self.alignment = int(model.config.alignment) if self.exact else 2 * BLENDED_MARGIN
+        self.margin = int(model.config.margin) if self.exact else BLENDED_MARGIN
+        folded = fold_batch_norm(model) if isinstance(model, WsiUNetForSegmentation) else None
+        self.model = cast(nn.Module, folded or copy.deepcopy(model).eval().requires_grad_(False))
+        self.model.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._unet = PiecewiseUNet(folded, self._piece(), compiled) if folded else None
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Run the network.
+
+        Args:
+            pixels: uint8 tiles with their margins, (B, H + 2 margin, W + 2 margin, 3), on any device.
+
+        Returns:
+            float32 logits: (B, 2, H, W) of an exact network, (B, 2, H + 2 margin, W + 2 margin) of any other.
+        """
+        x = self.image_processor.normalize_batch(pixels.to(self.device, non_blocking=True)).to(self.dtype)
+        if self._unet is not None:  # and not the slide head, which sorts all pixels
+            return self._unet(x, self.margin).float()
+        logits = self.model(pixel_values=x).logits.float()
+        return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
+
+    def bytes_per_pixel(self) -> int:
+        """Memory that a tile takes while it is computed, in bytes a pixel."""
+        features = 3 * self.config.filters if self.exact else 256
+        return features * self.dtype.itemsize + 64
+
+    def _piece(self) -> int | None:
+        if self.device.type != "cpu":
+            return None
+        pixels = PIECE_BYTES / (self.config.filters * self.dtype.itemsize)
+        return max(32, 2 ** int(pixels**0.5).bit_length() // 2)
+
+
+def check_model(model: PreTrainedModel) -> None:
+    """Refuse a model that cannot give benign and malignant logits."""
+    if model.config.num_labels != 2:
+        raise ValueError(
+            f"a model of two classes (benign, malignant) is needed; this one has {model.config.num_labels}"
+        )
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"the model's weights are not finite ({name}): the training that made them has diverged")
+
+
+def default_image_processor(model: PreTrainedModel) -> WsiImageProcessor:
+    """The colours that this package's models start from, at the model's own mpp."""
+    if not isinstance(model, WsiUNetForSegmentation):
+        raise ValueError(f"{type(model).__name__} does not say its mpp and colours; pass {A_PROCESSOR}")
+    return WsiImageProcessor(mpp=model.config.mpp)

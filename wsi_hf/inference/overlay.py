@@ -1,0 +1,82 @@
+"""The coloured picture: a thumbnail of the slide under its heatmap, with the outlines of lesions."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from wsi_hf.inference.reading import Damage, read_contained
+from wsi_hf.inference.tiling import Tile, mask_index
+from wsi_hf.slides.slide import Slide
+
+OPACITY = 0.6
+"""Of the heatmap where p = 1; it fades with p, so that benign tissue stays visible."""
+NOT_ANALYSED = (128, 128, 128)
+
+
+def write_overlay(
+    path: Path,
+    slide: Slide,
+    probabilities: Any,
+    tiles: Iterable[Tile],
+    damages: Iterable[Damage],
+    threshold: float,
+    size: int = 2048,
+) -> None:
+    """Write the overlay as PNG.
+
+    Args:
+        probabilities: P(malignant), shape (H, W), sliced `[rows, columns]`; spans the slide.
+        tiles: where it is not 0.
+        damages: rectangles to hatch, because they were not analysed.
+        threshold: the outline's probability.
+        size: longer side of the picture in pixels.
+    """
+    mpp = slide.mpp * max(1.0, max(slide.dimensions_l0) / size)
+    picture = read_contained(slide, (0, 0), slide.size_px(mpp), mpp, block=16)[0].astype(np.float32)
+    heat = reduced_maximum(probabilities, tiles, picture.shape[:2])
+    colours = colormaps["inferno"](heat)[..., :3].astype(np.float32) * 255
+    opacity = (OPACITY * np.sqrt(heat))[..., None]
+    picture = picture * (1 - opacity) + colours * opacity
+    picture[_outline(heat >= threshold)] = (0, 220, 255)
+    for damage in damages:
+        _hatch(picture, damage, probabilities.shape)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        Image.fromarray(np.rint(picture).astype(np.uint8)).save(part, format="PNG")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def reduced_maximum(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int, int]) -> np.ndarray:
+    """The map at a small size, each cell the maximum of its pixels, so that no lesion is too small to be seen."""
+    small = np.zeros(shape, np.float32)
+    height, width = probabilities.shape
+    for tile in tiles:
+        rows, columns = mask_index(tile.rows, height, shape[0]), mask_index(tile.columns, width, shape[1])
+        (row, first_rows), (column, first_columns) = (np.unique(index, return_index=True) for index in (rows, columns))
+        p = np.asarray(probabilities[tile.rows, tile.columns])
+        p = np.maximum.reduceat(np.maximum.reduceat(p, first_rows, axis=0), first_columns, axis=1)
+        cells = np.ix_(row, column)
+        small[cells] = np.maximum(small[cells], p)
+    return small
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The cells of a mask that have a neighbour outside it."""
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inside
+
+
+def _hatch(picture: np.ndarray, damage: Damage, map_shape: tuple[int, int]) -> None:
+    rows = mask_index(slice(damage.y_px, damage.y_px + damage.height_px), map_shape[0], picture.shape[0])
+    columns = mask_index(slice(damage.x_px, damage.x_px + damage.width_px), map_shape[1], picture.shape[1])
+    part = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    y, x = np.indices(part.shape[:2])
+    part[(x + y) % 8 < 3] = NOT_ANALYSED

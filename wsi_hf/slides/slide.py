@@ -1,0 +1,228 @@
+"""A whole-slide image read at the model's scale, not at the scanner's.
+
+Two frames. `_l0`: pixels of the file's finest level, as OpenSlide and annotation files count them. `_px`: the *grid* of the slide at
+a target mpp (um per pixel), whose pixel i covers level-0 [i * mpp / slide.mpp, (i + 1) * mpp / slide.mpp); both start at the same
+corner. Points and sizes are (x, y) and (width, height), arrays (H, W, 3).
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from openslide import OpenSlideError
+from PIL import Image
+
+from wsi_hf.slides.handles import SlideError, pool
+
+logger = logging.getLogger(__name__)
+
+WHITE = (255, 255, 255)
+PLAUSIBLE_MPP = (0.05, 20.0)
+"""um per pixel of level 0, from oil immersion to an overview scan."""
+SQUARE_TOLERANCE = 0.03
+"""How far mpp may differ between x and y."""
+LEVEL_TOLERANCE = 0.02
+"""A level coarser than the target by no more than this still counts as fine enough."""
+READ_LIMIT_PX = 2048
+"""Longer sides are read in parts, so that memory does not grow with the region."""
+BLOCK_PX = 256
+"""Side of the fixed lattice of reads on levels whose downsample is not a whole number."""
+FILTER, FILTER_SUPPORT = Image.Resampling.BICUBIC, 2.0
+
+
+class MppError(SlideError, ValueError):
+    """A slide whose pixel size is unknown or implausible."""
+
+
+class Slide:
+    """One slide, opened lazily, once a process; safe to share between threads, to fork with and to pickle.
+
+    mpp is taken from, in this order: the argument; `openslide.mpp-x` and `-y`; `tiff.XResolution` and `-YResolution` with their
+    unit. It is never guessed (not from the objective's power, not from a plain image's dpi).
+    """
+
+    def __init__(self, path: str | Path, mpp: float | None = None) -> None:
+        """
+        Args:
+            path: anything OpenSlide opens, a folder of one DICOM slide, or a plain image.
+            mpp: um per level-0 pixel; overrides the file's own.
+        """
+        self.path = Path(path)
+        self.slide_id = self.path.name if self.path.is_dir() else _slide_id(self.path)
+        self._file = _dicom_file(self.path) if self.path.is_dir() else self.path
+        handle = pool().get(self._file)
+        self.dimensions_l0: tuple[int, int] = handle.dimensions
+        self.level_downsamples: tuple[float, ...] = tuple(handle.level_downsamples)
+        self.level_dimensions: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
+        properties = handle.properties
+        self.mpp, self.mpp_source = _find_mpp(self.path.name, dict(properties), mpp)
+        self.bounds_l0 = (
+            int(properties.get("openslide.bounds-x", 0)),
+            int(properties.get("openslide.bounds-y", 0)),
+            int(properties.get("openslide.bounds-width", self.dimensions_l0[0])),
+            int(properties.get("openslide.bounds-height", self.dimensions_l0[1])),
+        )
+        """The part of level 0 that was scanned: (x, y, width, height)."""
+        self._said_upsampling = False
+
+    def size_px(self, mpp: float) -> tuple[int, int]:
+        """(width, height) of the slide's grid at `mpp`; the last pixel of a row may be only partly covered by the slide."""
+        width, height = self.dimensions_l0
+        return math.ceil(width * self.mpp / mpp - 1e-6), math.ceil(height * self.mpp / mpp - 1e-6)
+
+    def read_region_px(self, origin_px: tuple[int, int], size_px: tuple[int, int], mpp: float) -> np.ndarray:
+        """Read a rectangle of the grid at `mpp`: the nearest finer level, resampled with antialiasing.
+
+        Each pixel is computed from its true neighbours, also those outside the rectangle: tiles join without a seam.
+
+        Args:
+            origin_px: (x, y) of the first pixel; may be negative.
+            size_px: (width, height); may reach beyond the slide, where all is white.
+            mpp: um per pixel of the grid.
+
+        Returns:
+            uint8, shape (height, width, 3).
+        """
+        level = self._level_for(mpp)
+        shrink = round(mpp / self.mpp / self.level_downsamples[level], 9)  # level pixels a grid pixel
+        part = max(1, int(READ_LIMIT_PX / shrink))
+        (x, y), (width, height) = origin_px, size_px
+        if width <= part and height <= part:
+            return self._read_part(origin_px, size_px, level, shrink)
+        region = np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, part):
+            for left in range(0, width, part):
+                size = min(part, width - left), min(part, height - top)
+                pixels = self._read_part((x + left, y + top), size, level, shrink)
+                region[top : top + size[1], left : left + size[0]] = pixels
+        return region
+
+    def read_patch(self, center_l0: tuple[float, float], size_px: int, mpp: float) -> np.ndarray:
+        """Read the square patch round a level-0 point; beyond the slide's border it is white and keeps its centre.
+
+        The patch lies on the slide's grid: the pixel that holds the point becomes pixel [size_px // 2, size_px // 2].
+
+        Args:
+            center_l0: (x, y) in level-0 pixels.
+            size_px: side of the patch in pixels at `mpp`.
+            mpp: um per pixel of the patch.
+
+        Returns:
+            uint8, shape (size_px, size_px, 3).
+        """
+        x, y = (math.floor(c * self.mpp / mpp + 1e-6) - size_px // 2 for c in center_l0)
+        return self.read_region_px((x, y), (size_px, size_px), mpp)
+
+    def thumbnail(self, max_size: int = 1024) -> np.ndarray:
+        """The whole slide, its longer side `max_size` pixels; uint8, shape (H, W, 3)."""
+        mpp = self.mpp * max(1.0, max(self.dimensions_l0) / max_size)
+        return self.read_region_px((0, 0), self.size_px(mpp), mpp)
+
+    def close(self) -> None:
+        """Close the file in this process; a later read opens it again."""
+        pool().drop(self._file)
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Slide({str(self.path)!r}, mpp={self.mpp:g})"
+
+    def _level_for(self, mpp: float) -> int:
+        """The coarsest level that is at least as fine as `mpp`; level 0, upsampled, where there is none."""
+        wanted = mpp / self.mpp * (1 + LEVEL_TOLERANCE)
+        fine = [level for level, downsample in enumerate(self.level_downsamples) if downsample <= wanted]
+        if not fine and not self._said_upsampling:
+            self._said_upsampling = True
+            logger.warning("%s is scanned at %g um/px; reading it at %g upsamples", self.slide_id, self.mpp, mpp)
+        return max(fine, key=lambda level: self.level_downsamples[level], default=0)
+
+    def _read_part(self, origin_px: tuple[int, int], size_px: tuple[int, int], level: int, shrink: float) -> np.ndarray:
+        if shrink == 1:
+            return np.asarray(self._read_level(origin_px, size_px, level))
+        margin = math.ceil(FILTER_SUPPORT * max(shrink, 1)) + 1
+        (x, width), (y, height) = zip(origin_px, size_px, strict=True)
+        left, top = math.floor(x * shrink) - margin, math.floor(y * shrink) - margin
+        box = (x * shrink - left, y * shrink - top, (x + width) * shrink - left, (y + height) * shrink - top)
+        window = self._read_level((left, top), (math.ceil(box[2]) + margin, math.ceil(box[3]) + margin), level)
+        return np.asarray(window.resize(size_px, FILTER, box=box))
+
+    def _read_level(self, origin: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
+        """Read a window of one level, given in pixels of that level, onto white."""
+        canvas = Image.new("RGB", size, WHITE)
+        downsample = self.level_downsamples[level]
+        for (x, y), block in _blocks(origin, size, self.level_dimensions[level], whole=downsample % 1 == 0):
+            image = self._read_openslide((round(x * downsample), round(y * downsample)), block, level)
+            if block == size and image.getextrema()[3] == (255, 255):
+                return image.convert("RGB")
+            canvas.paste(image, (x - origin[0], y - origin[1]), image)
+        return canvas
+
+    def _read_openslide(self, origin_l0: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
+        try:
+            return pool().get(self._file).read_region(origin_l0, level, size)
+        except (OpenSlideError, OSError) as error:
+            pool().drop(self._file)  # the handle fails for ever; a retry must open the file anew
+            raise SlideError(
+                f"{self.path.name}: reading {size[0]} x {size[1]} pixels of level {level} at level-0 {origin_l0} failed ({error}); "
+                f"the file may be truncated or damaged: copy it again or leave it out ({self.path})"
+            ) from error
+
+
+def _blocks(
+    origin: tuple[int, int], size: tuple[int, int], level_size: tuple[int, int], whole: bool
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """(origin, size) of the reads that make up a window of a level, without what lies outside the slide.
+
+    OpenSlide takes level-0 integers, divides them by the level's downsample and interpolates where that leaves a fraction. Where
+    the downsample is a `whole` number there is none: one read. Elsewhere (2.0005) every read starts on one fixed lattice, so that
+    a pixel has the same value whatever window it is read in.
+    """
+    first = [max(0, o) for o in origin]
+    last = [min(o + s, limit) for o, s, limit in zip(origin, size, level_size, strict=True)]
+    if first[0] >= last[0] or first[1] >= last[1]:
+        return
+    if whole:
+        yield (first[0], first[1]), (last[0] - first[0], last[1] - first[1])
+        return
+    for y in range(first[1] // BLOCK_PX * BLOCK_PX, last[1], BLOCK_PX):
+        for x in range(first[0] // BLOCK_PX * BLOCK_PX, last[0], BLOCK_PX):
+            yield (x, y), (min(BLOCK_PX, level_size[0] - x), min(BLOCK_PX, level_size[1] - y))
+
+
+def _slide_id(path: Path) -> str:
+    return path.parent.name if path.suffix.lower() == ".dcm" else path.stem
+
+
+def _dicom_file(folder: Path) -> Path:
+    files = sorted(folder.glob("*.dcm"))
+    if not files:
+        raise SlideError(f"{folder.name}: a folder without DICOM files (*.dcm) is not a slide; pass a file ({folder})")
+    return files[0]  # OpenSlide finds the other files of the series beside it
+
+
+def _find_mpp(name: str, properties: dict[str, str], mpp: float | None) -> tuple[float, str]:
+    """(mpp of level 0, where it was found), in the order that `Slide` documents."""
+    unit_um = {"centimeter": 1e4, "inch": 25.4e3}.get(properties.get("tiff.ResolutionUnit", ""))
+    if mpp is not None:
+        x, y, source = float(mpp), float(mpp), "argument"
+    elif "openslide.mpp-x" in properties and "openslide.mpp-y" in properties:
+        x, y, source = float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"]), "openslide.mpp-x"
+    elif unit_um and float(properties.get("tiff.XResolution", 0)) > 0 and float(properties.get("tiff.YResolution", 0)) > 0:
+        x, y = (unit_um / float(properties[f"tiff.{axis}Resolution"]) for axis in "XY")
+        source = "tiff.XResolution"
+    else:
+        raise MppError(f"{name} has no mpp in its metadata; pass mpp=... (um per pixel of level 0, such as 0.25 for a 40x scan)")
+    found = (x + y) / 2
+    low, high = PLAUSIBLE_MPP
+    if not low <= found <= high:
+        raise MppError(f"{name} has an implausible mpp of {found:g} um/px (from {source}; {low:g}-{high:g} expected); pass mpp=...")
+    if abs(x - y) > SQUARE_TOLERANCE * found:
+        raise MppError(f"{name} has pixels of {x:g} x {y:g} um, which are not square (from {source}); pass mpp=...")
+    return found, source
