@@ -35,7 +35,7 @@ RECIPES = {
         "filters": 8, "depth": 3, "patch_size": 64, "per_device_train_batch_size": 32, "max_steps": 300,
         "learning_rate": 5e-3, "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64,
         "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 100, "mapping_tile_size": 256,
-        "detection_radius_um": 40.0,
+        "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
     "mosaic": {
         "filters": 16, "depth": 3, "patch_size": 96, "per_device_train_batch_size": 32, "max_steps": 1000, "alpha": 4.0,
@@ -64,6 +64,9 @@ class ExampleArguments:
     init_from: str | None = field(default=None, metadata={"help": "checkpoint to start from, such as an auto-encoder"})
     validation_fraction: float = field(default=0.125, metadata={"help": "share of the training slides set aside"})
     detection_radius_um: float = field(default=187.0, metadata={"help": "no two detections lie nearer (FROC)"})
+    include_itc: bool = field(
+        default=False, metadata={"help": "FROC counts lesions under 275 um too (not the challenge)"}
+    )
 
 
 def main() -> None:
@@ -105,7 +108,8 @@ def main() -> None:
         test if len(test) else validation,
         out,
         trainer.image_processor,
-        detection_radius_um=example.detection_radius_um,
+        example.detection_radius_um,
+        example.include_itc,
     )
     plot_run(out, trainer.state.log_history, train, args.patch_size, example.mpp)
     print(json.dumps(metrics, indent=1))

@@ -94,6 +94,6 @@ def test_two_thousand_resamples_of_the_whole_challenge_take_under_thirty_seconds
     rng = np.random.default_rng(0)
     slides = {f"slide_{i}": findings(rng, 8 if i < 50 else 0, 770) for i in range(130)}
     slides = {name: SlideFindings(s.malignant, rng.random(770), s.best_score) for name, s in slides.items()}
-    start = time.perf_counter()
+    start = time.process_time()
     froc_interval(froc_curve(slides), n_resamples=200)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3

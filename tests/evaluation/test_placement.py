@@ -54,11 +54,11 @@ def test_ten_thousand_draws_take_seconds():
     rng = np.random.default_rng(0)
     circle = shapely.Point(50_000, 50_000).buffer(20_000, quad_segs=2000)
     names = np.array([f"s{i}" for i in range(100)])[rng.integers(0, 100, 10_000)]
-    start = time.perf_counter()
+    start = time.process_time()
     share_of_tumour_patches(
         np.arange(10_000) // 16, names, rng.uniform(0, 1e5, (10_000, 2)), {f"s{i}": circle for i in range(100)}, 1000.0
     )
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_draws_of_different_lengths_are_refused():

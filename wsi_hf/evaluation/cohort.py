@@ -1,7 +1,5 @@
 """Judge a model on a cohort: segment every slide, compare with labels and outlines, write the figures down."""
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,14 @@ from transformers import PreTrainedModel
 from wsi_hf.evaluation.detection_files import write_detections
 from wsi_hf.evaluation.detections import find_detections
 from wsi_hf.evaluation.figures import plot_froc, plot_roc
-from wsi_hf.evaluation.froc import FrocResult, froc
-from wsi_hf.evaluation.froc_bootstrap import froc_estimate, froc_interval
+from wsi_hf.evaluation.froc import froc
+from wsi_hf.evaluation.froc_curve import FrocResult
+from wsi_hf.evaluation.froc_bootstrap import froc_interval
 from wsi_hf.evaluation.masks import mask_downsample, mask_from_polygons
 from wsi_hf.evaluation.overlays import OverlayPanel, plot_gallery, reduce_map
 from wsi_hf.evaluation.pixel import PixelScores
 from wsi_hf.evaluation.polygon_mask import PolygonMask
+from wsi_hf.evaluation.report import metrics, write_metrics
 from wsi_hf.evaluation.roc import roc_auc
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.outputs import SlideSegmentation
@@ -52,6 +52,7 @@ def evaluate_cohort(
     out: str | Path,
     image_processor: WsiImageProcessor | None = None,
     detection_radius_um: float = 187.0,
+    include_itc: bool = False,
 ) -> dict[str, Any]:
     """Segment the slides of a cohort, compute slide AUC, FROC, pixel average precision and Dice, and draw them.
 
@@ -63,6 +64,8 @@ def evaluate_cohort(
         out: folder, made if need be.
         image_processor: the model's.
         detection_radius_um: no two detections lie nearer.
+        include_itc: count isolated tumour cells as lesions, against the challenge's rule: for slides so small that most of
+            their lesions are shorter than its 275 um.
 
     Returns:
         What metrics.json holds: for each figure its value, n and 95 % interval.
@@ -74,12 +77,16 @@ def evaluate_cohort(
     for row in tqdm(slides, desc="Evaluating", unit="slide"):
         judged[row["slide_id"]] = judge_slide(network, row, pixels, detection_radius_um)
         write_detections(out / "detections" / f"{row['slide_id']}.csv", judged[row["slide_id"]].detections)
-    metrics = _metrics(judged, pixels, out)
-    partial = out / "metrics.json.tmp"
-    partial.write_text(json.dumps(metrics, indent=1))
-    os.replace(partial, out / "metrics.json")
+    located = {name: slide for name, slide in judged.items() if not slide.label or slide.mask is not None}
+    roc = roc_auc([slide.label for slide in judged.values()], [slide.margin for slide in judged.values()])
+    curve = _froc(located, include_itc)
+    interval = froc_interval(curve)
+    figures = metrics(roc, curve, interval, pixels.result())
+    write_metrics(figures, out / "metrics.json")
+    plot_roc(roc, out / "roc.png")
+    plot_froc(curve, out / "froc.png", interval)
     plot_gallery([slide.panel for slide in _worth_seeing(judged)], out / "overlays.png")
-    return metrics
+    return figures
 
 
 def judge_slide(
@@ -98,32 +105,14 @@ def judge_slide(
     return JudgedSlide(label, result.margin, found, mask, slide.mpp, _panel(slide, result, outline, label))
 
 
-def _metrics(judged: dict[str, JudgedSlide], pixels: PixelScores, out: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    labels = [slide.label for slide in judged.values()]
-    if len(set(labels)) == 2:
-        auc = roc_auc(labels, [slide.margin for slide in judged.values()])
-        plot_roc(auc, out / "roc.png")
-        metrics["slide_auc"] = auc.estimate().to_json()
-    located = {name: slide for name, slide in judged.items() if not slide.label or slide.mask is not None}
-    if any(slide.mask is not None for slide in located.values()):
-        curve = _froc(located)
-        interval = froc_interval(curve)
-        plot_froc(curve, out / "froc.png", interval)
-        metrics["froc"] = froc_estimate(curve, interval).to_json()
-        figures = pixels.result()
-        metrics["pixel_average_precision"] = figures.average_precision.to_json()
-        metrics["dice"] = figures.dice.to_json()
-    return metrics
-
-
-def _froc(located: dict[str, JudgedSlide]) -> FrocResult:
+def _froc(located: dict[str, JudgedSlide], include_itc: bool) -> FrocResult:
     return froc(
         {name: slide.mask for name, slide in located.items()},
         {name: slide.detections for name, slide in located.items()},
         mpp={name: slide.mpp for name, slide in located.items()},
         downsample={name: mask_downsample(slide.mpp) for name, slide in located.items()},
         tumour_value=1,
+        include_itc=include_itc,
     )
 
 

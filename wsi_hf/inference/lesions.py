@@ -158,6 +158,15 @@ def write_geojson(
         part.unlink(missing_ok=True)
 
 
+def damage_box(damage: Damage) -> Polygon:
+    return shapely.box(damage.columns.start, damage.rows.start, damage.columns.stop, damage.rows.stop)
+
+
+def unread_areas(damages: Iterable[Damage]) -> list[Polygon]:
+    """What overlapping rectangles cover together, in map pixels."""
+    return list(shapely.get_parts(shapely.union_all([damage_box(damage) for damage in damages])))
+
+
 def _lesion_features(lesions: Iterable[Lesion], label: str, map_mpp: float) -> Iterator[dict[str, Any]]:
     for number, lesion in enumerate(lesions, start=1):
         outline = [orient(polygon) for polygon in lesion.polygons]
@@ -171,10 +180,9 @@ def _lesion_features(lesions: Iterable[Lesion], label: str, map_mpp: float) -> I
 
 
 def _damage_features(damages: Iterable[Damage], downsample: float) -> Iterator[dict[str, Any]]:
-    for damage in damages:
-        corner = damage.x_px, damage.y_px, damage.x_px + damage.width_px, damage.y_px + damage.height_px
-        rectangle = shapely.box(*(value * downsample for value in corner))
-        yield _feature(rectangle, "not analysed: unreadable", "not analysed", GREY, {})
+    for area in unread_areas(damages):
+        outline = shapely.transform(area, lambda xy: xy * downsample)
+        yield _feature(orient(outline), "not analysed: unreadable", "not analysed", GREY, {})
 
 
 def _feature(

@@ -1,6 +1,7 @@
 """The probability map of a slide on disk (zarr v3), written tile by tile and read lazily."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import zarr
 from torch import Tensor
 from zarr.codecs import BloscCodec
 
+from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import TileGrid
 
 
@@ -35,8 +37,9 @@ class MapWriter:
             attributes=attributes,
             dimension_names=("y", "x"),
         )
-        self.margin = -math.inf
-        self.tissue_pixels = 0
+        self._tiles: list[tuple[slice, slice]] = []  # (rows, columns) of each
+        self._margins: list[float] = []  # the best of each
+        self._tissue_pixels: list[int] = []
 
     def add(self, x_px: int, y_px: int, logits: Tensor, tissue: Tensor) -> None:
         """Store one tile; pixels that are not tissue become 0.
@@ -53,7 +56,37 @@ class MapWriter:
         best = float(margin.max())
         if math.isnan(best) or best == math.inf:
             raise ValueError("the model gives NaN or infinite logits; with float16, try bfloat16 or float32")
-        height, width = margin.shape
-        self.array[y_px : y_px + height, x_px : x_px + width] = np.asarray(torch.sigmoid(margin).cpu())
-        self.tissue_pixels += int(tissue.sum())
-        self.margin = max(self.margin, best)
+        place = slice(y_px, y_px + margin.shape[0]), slice(x_px, x_px + margin.shape[1])
+        self.array[place] = np.asarray(torch.sigmoid(margin).cpu())
+        self._tiles.append(place)
+        self._margins.append(best)
+        self._tissue_pixels.append(int(tissue.sum()))
+
+    def blank(self, damages: Iterable[Damage]) -> None:
+        """Set rectangles to 0, also in tiles that were stored before their damage came to light."""
+        damages = list(damages)
+        for number, place in enumerate(self._tiles if damages else ()):
+            p = np.asarray(self.array[place])
+            before = np.count_nonzero(p)
+            for damage in damages:
+                rows, columns = (_within(a, b) for a, b in zip((damage.rows, damage.columns), place, strict=True))
+                p[rows, columns] = 0
+            if np.count_nonzero(p) < before:
+                self.array[place] = p
+                self._margins[number] = float(torch.from_numpy(p).double().logit().max())
+                self._tissue_pixels[number] = int(np.count_nonzero(p))
+
+    @property
+    def margin(self) -> float:
+        """The best margin of all pixels; -inf where there are none."""
+        return max(self._margins, default=-math.inf)
+
+    @property
+    def tissue_pixels(self) -> int:
+        return sum(self._tissue_pixels)
+
+
+def _within(part: slice, frame: slice) -> slice:
+    """A range of the slide as a range of a tile."""
+    start, stop = max(part.start, frame.start), min(part.stop, frame.stop)
+    return slice(start - frame.start, max(start, stop) - frame.start)

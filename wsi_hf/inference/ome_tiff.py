@@ -17,7 +17,7 @@ import tifffile
 
 TILE = 512
 SMALLEST = 512
-BAND = 4096
+BAND = 1024
 """Side of the regions that are reduced at a time."""
 
 
@@ -94,13 +94,14 @@ def _half(image: Any) -> np.ndarray:
 
 
 def _tiles(image: Any) -> Iterator[np.ndarray]:
-    """Tiles row by row, a band of them read at a time."""
+    """Tiles row by row, a few of them read at a time."""
     height, width = image.shape
     for top in range(0, height, TILE):
-        band = image[top : top + TILE, 0:width]
-        band = np.pad(band, ((0, TILE - band.shape[0]), (0, -width % TILE)))
-        for left in range(0, width, TILE):
-            yield np.ascontiguousarray(band[:, left : left + TILE])
+        for start in range(0, width, 8 * TILE):
+            band = image[top : top + TILE, start : min(width, start + 8 * TILE)]
+            band = np.pad(band, ((0, TILE - band.shape[0]), (0, -band.shape[1] % TILE)))
+            for left in range(0, band.shape[1], TILE):
+                yield np.ascontiguousarray(band[:, left : left + TILE])
 
 
 def _chain_levels(path: Path) -> None:

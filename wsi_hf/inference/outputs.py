@@ -10,7 +10,7 @@ from typing import Any
 
 import zarr
 
-from wsi_hf.inference.lesions import Lesion, find_lesions, write_geojson
+from wsi_hf.inference.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
 from wsi_hf.inference.ome_tiff import write_ome_tiff
 from wsi_hf.inference.overlay import write_overlay
 from wsi_hf.inference.reading import Damage
@@ -138,13 +138,10 @@ class SlideSegmentation:
 
 
 def describe_damages(damages: list[Damage], downsample: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "x_l0": damage.x_px * downsample,
-            "y_l0": damage.y_px * downsample,
-            "width_l0": damage.width_px * downsample,
-            "height_l0": damage.height_px * downsample,
-            "reason": damage.reason,
-        }
-        for damage in damages
-    ]
+    """Each spot that was not analysed: what bounds it, as (x, y, width, height) in level-0 pixels, and why."""
+    spots = []
+    for area in unread_areas(damages):
+        left, top, right, bottom = (value * downsample for value in area.bounds)
+        reason = next(damage.reason for damage in damages if area.intersects(damage_box(damage)))
+        spots.append({"bounds_l0": [left, top, right - left, bottom - top], "reason": reason})
+    return spots

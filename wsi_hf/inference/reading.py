@@ -12,7 +12,7 @@ from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
 
-BLOCK_PX = 256
+BLOCK_PX = 64
 """Side of the blocks in which an unreadable region is read again, so that a corrupt spot costs no whole tile."""
 
 
@@ -25,6 +25,14 @@ class Damage:
     width_px: int
     height_px: int
     reason: str = field(compare=False)
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.y_px, self.y_px + self.height_px)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.x_px, self.x_px + self.width_px)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,6 +87,7 @@ def segment_slide(
         on_damage=damages.append,
     )
     _write_beside(tqdm(stream, slide.slide_id, len(tiles), unit="tile", disable=not progress, leave=False), writer)
+    writer.blank(damages)
     if writer.margin == -math.inf:
         reason = damages[0].reason if damages else "its tissue mask is finer than its pixels"
         raise SlideError(f"{slide.slide_id}: nothing of it could be analysed: {reason}")

@@ -48,13 +48,13 @@ def beta_divergence(slide_logits: Tensor, labels: Tensor, beta: tuple[float, flo
 def beta_1_for(theta_0: float, gamma: float, r: float = 0.5, beta_0: float = 0.0) -> float:
     """The beta_1 whose optimum is theta_0 where it should be (paper, section 4, as printed).
 
-    Among patches of malignant slides only a share gamma is malignant. A model that cannot tell patches apart then
-    settles, with the Kullback-Leibler divergence, at q_1 = 1 / (1 + 1/gamma) (r = 1/2). This moves it to theta_0:
+    A share gamma of the patches of malignant slides is in truth benign. On benign patches the Kullback-Leibler
+    divergence then settles at q_1 = 1 / (1 + 1/gamma) (r = 1/2), not at 0. This beta_1 moves that optimum to theta_0:
     beta_1 = 1 + [(beta_0 - 1) log(1 - theta_0) - log((1 - r) gamma / r)] / log theta_0.
 
     Args:
-        theta_0: the wanted optimum of q_1 on patches without evidence, 0 < theta_0 < 1.
-        gamma: share of truly malignant patches among those labelled malignant, 0 < gamma <= 1.
+        theta_0: the wanted optimum of q_1 on benign patches, 0 < theta_0 < 1.
+        gamma: share of mislabelled patches among those labelled malignant, 0 < gamma <= 1.
         r: share of benign patches in training, 0 < r < 1.
         beta_0: the benign exponent.
     """

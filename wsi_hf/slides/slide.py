@@ -15,7 +15,7 @@ import numpy as np
 from openslide import OpenSlideError
 from PIL import Image
 
-from wsi_hf.slides.handles import SlideError, pool
+from wsi_hf.slides.handles import SlideError, open_file, pool
 
 logger = logging.getLogger(__name__)
 
@@ -167,8 +167,12 @@ class Slide:
     def _read_openslide(self, origin_l0: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
         try:
             return pool().get(self._file).read_region(origin_l0, level, size)
+        except (OpenSlideError, OSError):
+            pool().drop(self._file)  # the handle fails for ever, in all threads: another's read may have been the bad one
+        try:
+            with open_file(self._file) as handle:
+                return handle.read_region(origin_l0, level, size)
         except (OpenSlideError, OSError) as error:
-            pool().drop(self._file)  # the handle fails for ever; a retry must open the file anew
             raise SlideError(
                 f"{self.path.name}: reading {size[0]} x {size[1]} pixels of level {level} at level-0 {origin_l0} failed ({error}); "
                 f"the file may be truncated or damaged: copy it again or leave it out ({self.path})"

@@ -1,6 +1,7 @@
-"""The metric's page on the Hub."""
+"""The metric's page on the Hub, run there with gradio."""
 
 import evaluate
 from evaluate.utils import launch_gradio_widget
 
-launch_gradio_widget(evaluate.load("slide_auc.py"))
+if __name__ == "__main__":
+    launch_gradio_widget(evaluate.load("slide_auc.py"))
