@@ -1,21 +1,24 @@
-"""What each half of the method is worth: {cross-entropy, beta-divergence} x {uniform, dynamic}, and its hyper-parameters.
+"""What each half of the method is worth: {KL, beta-divergence} x {uniform, dynamic}; and its hyper-parameters.
 
     python benchmarks/ablation.py                                    # the paper's claim, 3 seeds, synthetic slides
     python benchmarks/ablation.py --grid alpha --seeds 0 1 2
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic    # on your own slides
 
-Every cell is one run of examples/train_camelyon16.py, so that what is measured is what a user runs. Without --cohort each seed
-trains on a synthetic cohort of its own. Runs that are finished are not run again.
+Every cell is one run of examples/train_camelyon16.py: what is measured is what a user runs. Without --cohort each seed
+trains on a synthetic cohort of its own. Runs that are finished are not run again. Other arguments are passed on.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
+from wsi_hf import synthesize_cohort
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "train_camelyon16.py"
 UNIFORM, KL = ["--dynamic_sampling", "False"], ["--beta_1", "0", "--beta_1_warmup_steps", "0"]
@@ -41,32 +44,29 @@ def main() -> None:
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--cohort", help="folder or table of slides; default: a synthetic cohort for each seed")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; give each its cores with --cpu_threads")
     arguments, passed_on = parser.parse_known_args()
 
     grid = GRIDS[arguments.grid]
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in grid}
-    cells = [(seed, name) for seed in arguments.seeds for name in grid]  # a stopped table is even
-    for seed, name in tqdm(cells, unit="run"):
-        cohort = ["--cohort", arguments.cohort] if arguments.cohort else []
-        figures[name].append(run(seed, name, arguments, [*cohort, *grid[name], *passed_on]))
-    print_table(figures, arguments.seeds)
+    cohorts = {seed: arguments.cohort or synthetic(seed) for seed in arguments.seeds}
+    cells = [(seed, name) for seed in arguments.seeds for name in grid]
+    with ThreadPool(arguments.jobs) as pool:
+        runs = pool.imap(lambda cell: run(*cell, cohorts[cell[0]], arguments, [*grid[cell[1]], *passed_on]), cells)
+        results = dict(zip(cells, tqdm(runs, total=len(cells), unit="run"), strict=True))
+    print_table({name: [results[seed, name] for seed in arguments.seeds] for name in grid}, arguments.seeds)
 
 
-def run(seed: int, name: str, arguments: argparse.Namespace, extra: list[str]) -> dict[str, float]:
+def synthetic(seed: int) -> Path:
+    return synthesize_cohort(Path("cohorts") / f"synthetic-{seed}", seed=seed)
+
+
+def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace, extra: list[str]) -> dict[str, float]:
     """Train and evaluate one cell; give its figures."""
     out = arguments.out / arguments.recipe / f"{name.replace(' ', '_')}-seed{seed}"
     if not (out / "metrics.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable,
-            str(EXAMPLE),
-            "--output_dir",
-            str(out),
-            "--recipe",
-            arguments.recipe,
-            "--seed",
-            str(seed),
-        ]
+        command = [sys.executable, str(EXAMPLE), "--output_dir", str(out), "--recipe", arguments.recipe]
+        command += ["--seed", str(seed), "--cohort", str(cohort)]
         with open(out / "log.txt", "w") as log:
             subprocess.run([*command, *extra], check=True, stdout=log, stderr=subprocess.STDOUT)
     metrics = json.loads((out / "metrics.json").read_text())

@@ -3,8 +3,8 @@
     python examples/segment_slide.py --model outputs/demo SLIDE.svs --out segmented
     python examples/segment_slide.py --model outputs/demo SLIDE.tif --mpp 0.243 --out segmented   # file without mpp
 
-Drag `probabilities.ome.tif` or `lesions.geojson` onto the slide in QuPath. The command `wsi-hf segment` does the same for
-many slides, and goes on where it was interrupted.
+Drag `probabilities.ome.tif` or `lesions.geojson` onto the slide in QuPath. The command `wsi-hf segment` does the same
+for many slides, and goes on where it was interrupted.
 
 Unlike the paper, which maps slides whole, only tissue is looked at; `--whole-slide` turns that off.
 """

@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
+from transformers.pipelines import PIPELINE_REGISTRY
 
+from .inference.pipeline import WsiSegmentationPipeline
 from .models.configuration_wsi_unet import WsiUNetConfig
 from .models.divergence import beta_1_for, beta_divergence
 from .models.image_processing_wsi import WsiImageProcessor
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from .cohorts.synthetic import synthesize_cohort
     from .evaluation.froc import froc
     from .evaluation.roc import roc_auc
-    from .inference.pipeline import WsiSegmentationPipeline
     from .inference.segmentation import segment_slide
     from .sampling.patch_sampler import PatchSampler
     from .sampling.probability_map import ProbabilityMap
@@ -34,7 +35,6 @@ _LAZY = {
     "ProbabilityMap": "sampling.probability_map",
     "Slide": "slides.slide",
     "SlideSampler": "sampling.slide_sampler",
-    "WsiSegmentationPipeline": "inference.pipeline",
     "WsiTrainer": "training.trainer",
     "WsiTrainingArguments": "training.arguments",
     "find_tissue": "slides.tissue",
@@ -50,6 +50,12 @@ AutoConfig.register(WsiUNetConfig.model_type, WsiUNetConfig, exist_ok=True)
 AutoModel.register(WsiUNetConfig, WsiUNetModel, exist_ok=True)
 AutoModelForSemanticSegmentation.register(WsiUNetConfig, WsiUNetForSegmentation, exist_ok=True)
 AutoImageProcessor.register(WsiUNetConfig, image_processor_classes={"pil": WsiImageProcessor}, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    "wsi-segmentation",
+    pipeline_class=WsiSegmentationPipeline,
+    pt_model=(AutoModelForSemanticSegmentation,),
+    type="image",
+)
 
 
 def __getattr__(name: str):

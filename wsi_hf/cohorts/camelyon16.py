@@ -72,16 +72,18 @@ def load_camelyon16(folder: str | Path) -> Dataset:
         images/{normal,tumor,test}_NNN.tif   annotations/*.xml              evaluation/reference.csv
         training/{normal,tumor}/*.tif        training/lesion_annotations/   testing/images/   testing/reference.csv
 
-    Training labels come from the slides' names, test labels from reference.csv (name, class Normal or Tumor; with or without a
-    header). A label without its slide is an error; a test slide without a label is left out, with a warning, and so are the slides
-    that CAMELYON16 has withdrawn.
+    Training labels come from the slides' names, test labels from reference.csv (name, class Normal or Tumor; with or
+    without a header). A label without its slide is an error; a test slide without a label is left out, with a warning,
+    and so are the slides that CAMELYON16 has withdrawn.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no cohort folder {folder}")
     slides = _find_slides(folder)
     if not slides:
-        raise ValueError(f"no slides in {folder}; expected images/{{normal,tumor,test}}_NNN.tif or training/ and testing/")
+        raise ValueError(
+            f"no slides in {folder}; expected images/{{normal,tumor,test}}_NNN.tif or training/ and testing/"
+        )
     labels = _read_reference(folder)
     _check_labels(labels, slides)
     rows = []
@@ -100,7 +102,8 @@ def load_camelyon16(folder: str | Path) -> Dataset:
 def load_table(path: str | Path) -> Dataset:
     """Load one's own slides from a CSV table with a header.
 
-    Columns: path, label (benign or malignant; also normal/tumor, 0/1), and where wanted slide_id (else the file's name), split (train,
+    Columns: path, label (benign or malignant; also normal/tumor, 0/1), and where wanted slide_id (else the file's
+        name), split (train,
     validation or test; else train), annotation, mpp. Paths are relative to the table.
     """
     path = Path(path)
@@ -108,7 +111,9 @@ def load_table(path: str | Path) -> Dataset:
         table = csv.DictReader(file, skipinitialspace=True)
         missing = {"path", "label"} - set(table.fieldnames or ())
         if missing:
-            raise ValueError(f"{path.name} has no column {', '.join(sorted(missing))}; its first line names the columns ({path})")
+            raise ValueError(
+                f"{path.name} has no column {', '.join(sorted(missing))}; its first line names the columns ({path})"
+            )
         rows = [_table_row(path, line) for line in table]
     if not rows:
         raise ValueError(f"no slides in {path}")
@@ -136,7 +141,9 @@ def split_validation(cohort: Dataset, fraction: float, seed: int) -> Dataset:
         train = np.flatnonzero((np.array(splits) == "train") & (labels == label))
         count = max(1, round(fraction * len(train)))
         if count >= len(train):
-            raise ValueError(f"{len(train)} {name} training slides are too few to set {fraction:.0%} aside for validation")
+            raise ValueError(
+                f"{len(train)} {name} training slides are too few to set {fraction:.0%} aside for validation"
+            )
         for row in rng.permutation(train)[:count]:
             splits[row] = "validation"
     return Dataset.from_dict({**cohort.to_dict(), "split": splits}, features=cohort.features)
@@ -169,7 +176,9 @@ def _read_reference(folder: Path) -> dict[str, int]:
         if label is None and number == 1:
             continue  # the header
         if label is None:
-            raise ValueError(f"{path}: entry {number} ({','.join(line)}) has no class Normal or Tumor in its second column")
+            raise ValueError(
+                f"{path}: entry {number} ({','.join(line)}) has no class Normal or Tumor in its second column"
+            )
         labels[line[0].lower().removesuffix(".tif")] = label
     return labels
 
@@ -177,7 +186,9 @@ def _read_reference(folder: Path) -> dict[str, int]:
 def _check_labels(labels: dict[str, int], slides: Iterable[str]) -> None:
     without_slide = sorted(set(labels) - set(slides) - set(WITHDRAWN))
     if without_slide:
-        raise ValueError(f"reference.csv labels slides that are not there: {_some(without_slide)}; add the files or remove the lines")
+        raise ValueError(
+            f"reference.csv labels slides that are not there: {_some(without_slide)}; add the files or remove the lines"
+        )
     without_label = sorted(s for s in slides if s.startswith("test_") and s not in labels and s not in WITHDRAWN)
     if without_label:
         logger.warning("test slides without a label in reference.csv are left out: %s", _some(without_label))
@@ -200,14 +211,18 @@ def _check_table(table: Path, rows: list[dict[str, Any]]) -> None:
     files = [file for row in rows for file in (row["path"], row["annotation"]) if file]
     absent = [file for file in files if not Path(file).exists()]
     if absent:
-        raise ValueError(f"{table.name} lists files that are not there: {_some(absent)}; paths are relative to the table")
+        raise ValueError(
+            f"{table.name} lists files that are not there: {_some(absent)}; paths are relative to the table"
+        )
     names = [row["slide_id"] for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{table.name} lists slides twice: {_some(twice)}; give each a slide_id of its own")
 
 
-def _row(slide_id: str, path: Path, label: int, split: str, annotation: str | None, mpp: float | None) -> dict[str, Any]:
+def _row(
+    slide_id: str, path: Path, label: int, split: str, annotation: str | None, mpp: float | None
+) -> dict[str, Any]:
     return dict(zip(FEATURES, (slide_id, str(path), label, split, annotation, mpp), strict=True))
 
 

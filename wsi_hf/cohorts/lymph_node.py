@@ -1,7 +1,8 @@
 """Draws lymph-node-like tissue in H&E: what the synthetic cohort's slides show.
 
-Drawn as two stain concentrations (haematoxylin, eosin) and turned into colour by Beer and Lambert's law with a stain of the slide's
-own. Benign and malignant slides share one recipe; only the islands of tumour differ. Histiocytes and germinal centres are there in
+Drawn as two stain concentrations (haematoxylin, eosin) and turned into colour by Beer and Lambert's law with a stain of
+the slide's own. Benign and malignant slides share one recipe; only the islands of tumour differ. Histiocytes and
+germinal centres are there in
 both: pale and pink as tumour, with smaller nuclei, so that colour alone tells nothing.
 """
 
@@ -41,21 +42,21 @@ class Nucleus:
 
 
 LYMPHOCYTE = Nucleus((6.0, 7.6), 1.2, 0.03, inside=1.45, rim=1.6, grain=0.25)
-CENTROBLAST = Nucleus((8.0, 9.5), 1.3, 0.05, inside=1.00, rim=1.25, grain=0.25)
+CENTROBLAST = Nucleus((7.5, 9.0), 1.3, 0.05, inside=1.15, rim=1.35, grain=0.25)
 HISTIOCYTE = Nucleus((6.5, 8.5), 1.7, 0.06, inside=0.65, rim=0.75, grain=0.15)
 SPINDLE = Nucleus((6.0, 8.0), 3.5, 0.03, inside=1.20, rim=1.30, grain=0.15)
-TUMOUR_CELL = Nucleus((13.0, 18.0), 1.5, 0.10, inside=0.65, rim=1.50, grain=0.40, nucleolus=0.8)
+TUMOUR_CELL = Nucleus((14.0, 19.0), 1.4, 0.10, inside=0.45, rim=1.50, grain=0.35, nucleolus=0.9)
 
 # (nucleus, spacing in um, {region: share of places taken})
 POPULATIONS: tuple[tuple[Nucleus, float, dict[Region, float]], ...] = (
-    (LYMPHOCYTE, 7.8, {Region.LYMPHOCYTES: 0.85, Region.CENTRE: 0.10, Region.HISTIOCYTES: 0.12, Region.TUMOUR: 0.04}),
+    (LYMPHOCYTE, 7.8, {Region.LYMPHOCYTES: 0.85, Region.CENTRE: 0.10, Region.HISTIOCYTES: 0.12, Region.TUMOUR: 0.02}),
     (LYMPHOCYTE, 6.6, {Region.MANTLE: 0.95}),
-    (CENTROBLAST, 10.5, {Region.CENTRE: 0.9, Region.LYMPHOCYTES: 0.02}),
+    (CENTROBLAST, 9.5, {Region.CENTRE: 0.9, Region.LYMPHOCYTES: 0.02}),
     (HISTIOCYTE, 14.0, {Region.HISTIOCYTES: 0.9, Region.LYMPHOCYTES: 0.04}),
     (SPINDLE, 13.0, {Region.FIBRES: 0.7}),
-    (TUMOUR_CELL, 16.5, {Region.TUMOUR: 0.97}),
+    (TUMOUR_CELL, 20.0, {Region.TUMOUR: 0.97}),
 )
-CYTOPLASM: dict[Region, tuple[float, float]] = {Region.TUMOUR: (18.5, 0.50), Region.HISTIOCYTES: (15.0, 0.52)}
+CYTOPLASM: dict[Region, tuple[float, float]] = {Region.TUMOUR: (22.0, 0.40), Region.HISTIOCYTES: (15.0, 0.52)}
 """Cell bodies drawn round the nuclei of a region: (diameter in um, eosin)."""
 
 
@@ -92,11 +93,11 @@ def draw_regions(rng: np.random.Generator, n: int, tumour_share: float | None) -
     tissue = _tissue(rng, n)
     regions = np.where(tissue, Region.LYMPHOCYTES, Region.GLASS).astype(np.uint8)
     wobble = _noise(rng, n, 30.0)
-    for x, y, radius in zip(*_spots(rng, tissue, max(1, round(4.5 * tissue.sum() * CELL_UM**2 / 350e3))), strict=True):
+    for x, y, radius in zip(*_spots(rng, tissue, max(1, round(2.5 * tissue.sum() * CELL_UM**2 / 350e3))), strict=True):
         reach = _distance(n, x, y) / (radius / CELL_UM) + 0.08 * wobble
         regions[tissue & (reach < 1)] = Region.MANTLE
         regions[tissue & (reach < rng.uniform(0.55, 0.75))] = Region.CENTRE
-    regions[_islands(rng, tissue, rng.uniform(0.04, 0.12))] = Region.HISTIOCYTES
+    regions[_islands(rng, tissue, rng.uniform(0.01, 0.06))] = Region.HISTIOCYTES
     septa = np.abs(_noise(rng, n, 140.0)) < rng.uniform(0.03, 0.07)
     capsule = tissue & ~ndimage.binary_erosion(tissue, iterations=int(rng.integers(1, 7)))
     regions[tissue & (septa | capsule)] = Region.FIBRES
@@ -117,7 +118,9 @@ def _tissue(rng: np.random.Generator, n: int) -> np.ndarray:
     return tissue
 
 
-def _spots(rng: np.random.Generator, inside: np.ndarray, count: int | np.integer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _spots(
+    rng: np.random.Generator, inside: np.ndarray, count: int | np.integer
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(x, y, radius in um) of `count` round things inside."""
     cells = np.argwhere(inside)
     y, x = cells[rng.integers(len(cells), size=count)].T
@@ -184,7 +187,9 @@ def _nucleus(rng: np.random.Generator, kind: Nucleus, mpp: float) -> np.ndarray:
     waves = sum(rng.normal(0, kind.irregular) / (k - 1) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 4, 5))
     depth = diameter / 2 * (1 + waves) - np.hypot(u, v)  # um below the outline
     grain = ndimage.gaussian_filter(rng.standard_normal((side, side)), 0.7 / mpp)
-    density = kind.inside * (1 + kind.grain * grain / grain.std()) + (kind.rim - kind.inside) * np.exp(-((depth / 1.1) ** 2))
+    density = kind.inside * (1 + kind.grain * grain / grain.std()) + (kind.rim - kind.inside) * np.exp(
+        -((depth / 1.1) ** 2)
+    )
     if rng.random() < kind.nucleolus:
         far = np.hypot(u - rng.normal(0, diameter / 8), v - rng.normal(0, diameter / 8))
         density = np.maximum(density, 1.5 / (1 + np.exp((far - 1.3) / 0.3)))
@@ -210,10 +215,10 @@ def _stamp(canvas: np.ndarray, xy_px: np.ndarray, stamps: list[np.ndarray], rng:
 
 def _stain(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray) -> np.ndarray:
     """Colour the concentrations with a stain, a strength and a lamp of the slide's own; uint8, shape (H, W, 3)."""
-    h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.04, 3)
-    e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.05, 3)
-    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.20)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.25))
-    lamp = np.minimum(255, rng.normal(243, 4) + rng.normal(0, 1.5, 3))
+    h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.07, 3)
+    e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.07, 3)
+    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.12)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.15))
+    lamp = np.minimum(255, rng.normal(238, 6) + rng.normal(0, 2.5, 3))
     height, width = haematoxylin.shape
     noise = rng.normal(0, 2.0, (256, 256)).astype(np.float32)
     noise = np.tile(noise, (height // 256 + 1, width // 256 + 1))[:height, :width]

@@ -1,8 +1,8 @@
 """A cohort of synthetic slides, written as CAMELYON16 is published: for demonstrations, tests and benchmarks.
 
-    images/{normal,tumor,test}_NNN.tif      pyramidal TIFF with mpp; two "scanners" at half CAMELYON16's resolution
-    annotations/{tumor,test}_NNN.xml        ASAP outlines of the tumour, for evaluation only
-    evaluation/reference.csv                the test slides' labels: name,class,type,size
+images/{normal,tumor,test}_NNN.tif      pyramidal TIFF with mpp; two "scanners" at half CAMELYON16's resolution
+annotations/{tumor,test}_NNN.xml        ASAP outlines of the tumour, for evaluation only
+evaluation/reference.csv                the test slides' labels: name,class,type,size
 """
 
 import json
@@ -74,18 +74,24 @@ def synthesize_cohort(
     missing = [slide for slide in slides if not (folder / "images" / f"{slide.slide_id}.tif").exists()]
     if missing:
         _write_all(folder, missing, processes or len(os.sched_getaffinity(0)))
-    reference = [f"{s.slide_id},{'Tumor,IDC,Macro' if s.malignant else 'Normal,None,None'}\n" for s in slides if _is_test(s)]
+    reference = [
+        f"{s.slide_id},{'Tumor,IDC,Macro' if s.malignant else 'Normal,None,None'}\n" for s in slides if _is_test(s)
+    ]
     _write_text(folder / "evaluation" / "reference.csv", "".join(reference))
     return folder
 
 
-def cohort_slides(n_train: int, n_test: int, size_um: float, seed: int, burden: tuple[float, float]) -> list[SyntheticSlide]:
+def cohort_slides(
+    n_train: int, n_test: int, size_um: float, seed: int, burden: tuple[float, float]
+) -> list[SyntheticSlide]:
     """The slides of a cohort, not yet drawn: training slides first."""
     if min(n_train, n_test) < 0 or not 0 < burden[0] <= burden[1] < 1 or size_um < 128:
         raise ValueError(
             f"need n_train, n_test >= 0, 0 < burden[0] <= burden[1] < 1 and size_um >= 128; got {n_train}, {n_test}, {burden}, {size_um}"
         )
-    names = [(f"tumor_{i // 2 + 1:03d}", True) if i % 2 else (f"normal_{i // 2 + 1:03d}", False) for i in range(n_train)]
+    names = [
+        (f"tumor_{i // 2 + 1:03d}", True) if i % 2 else (f"normal_{i // 2 + 1:03d}", False) for i in range(n_train)
+    ]
     labels = np.random.default_rng([seed, 0]).permutation(np.arange(n_test) % 2 == 1).tolist()
     names += [(f"test_{i + 1:03d}", malignant) for i, malignant in enumerate(labels)]
     # test slides are numbered from a million, so that they do not change with n_train
@@ -97,7 +103,8 @@ def render(slide: SyntheticSlide) -> tuple[np.ndarray, np.ndarray, float]:
     """Draw one slide in memory.
 
     Returns:
-        (image, truth, mpp): uint8 (H, W, 3) at level 0; where the tumour is, bool, cells of CELL_UM; um per pixel of the image.
+        (image, truth, mpp): uint8 (H, W, 3) at level 0; where the tumour is, bool, cells of CELL_UM; um per pixel of
+        the image.
     """
     rng = np.random.default_rng([slide.seed, slide.number])
     mpp = SCANNERS_MPP[rng.integers(len(SCANNERS_MPP))]
@@ -136,7 +143,9 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
     if manifest.exists():
         found = json.loads(manifest.read_text())
         if found != settings:
-            raise ValueError(f"{folder} holds another synthetic cohort ({found}, not {settings}); delete it or choose another folder")
+            raise ValueError(
+                f"{folder} holds another synthetic cohort ({found}, not {settings}); delete it or choose another folder"
+            )
     elif folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no synthetic cohort; choose another folder")
     for name in ("images", "annotations", "evaluation"):
