@@ -58,9 +58,8 @@ def test_a_corrupt_tile_is_contained_reported_and_marked(damaged, model, tmp_pat
 
 
 def test_a_corrupt_tile_does_not_depend_on_the_tiles(damaged, model):
-    maps = [segment_slide(model, damaged, tissue=None, tile_size=size).probabilities[:] for size in (256, 700, 4096)]
+    maps = [segment_slide(model, damaged, tissue=None, tile_size=size).probabilities[:] for size in (400, 4096)]
     assert np.abs(maps[0] - maps[1]).max() <= 1e-4
-    assert np.abs(maps[0] - maps[2]).max() <= 1e-4
 
 
 def test_in_training_a_corrupt_tile_raises(damaged, model):
@@ -68,10 +67,11 @@ def test_in_training_a_corrupt_tile_raises(damaged, model):
         list(stream_tiles(model, Slide(damaged), tissue=None))
 
 
-def test_a_slide_of_which_nothing_can_be_read_is_an_error(damaged, model):
-    corrupt(damaged)
+def test_a_slide_of_which_nothing_can_be_read_is_an_error(tmp_path, model):
+    path = write_pyramid(tmp_path / "slide.tif", noise(200, 200), 1.0)
+    corrupt(path)
     with pytest.raises(SlideError, match="nothing of it could be analysed"):
-        segment_slide(model, damaged, tissue=None)
+        segment_slide(model, path, tissue=None)
 
 
 def test_a_truncated_slide_is_an_error_that_names_it(damaged, model):

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from wsi_hf import WsiImageProcessor
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.piecewise import fold_batch_norm, halos
-from wsi_hf.inference.segmentation import stream_tiles
+from wsi_hf.inference.segmentation import segment_slide, stream_tiles
 
 from .conftest import noise, stitched, tiny_model, whole_slide_logits, write_slide
 
@@ -103,6 +104,18 @@ def test_the_surroundings_of_a_tile_are_read_from_the_slide_also_off_the_tissue(
     (tile,) = stream_tiles(model, slide, tissue=tissue, tile_size=64)
     assert (tile.x_px, tile.y_px) == (64, 0)
     assert (tile.logits - whole[:, :, 64:128]).abs().max() <= 1e-4
+
+
+def test_a_transformer_of_two_classes_works_too(noise_slide, caplog):
+    sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
+    config = SegformerConfig(**sizes, decoder_hidden_size=8, id2label={0: "benign", 1: "malignant"})
+    model = SegformerForSemanticSegmentation(config).eval()
+    result = segment_slide(model, noise_slide(200, 140), tissue=None, image_processor=PROCESSOR, tile_size=128)
+    assert "overlap by 128 pixels and are blended" in caplog.text
+    assert result.provenance["settings"]["seams"] == "blended over 128 px"
+    assert ((result.probabilities[:] > 0) & (result.probabilities[:] < 1)).all()
+    with pytest.raises(ValueError, match="pass image_processor"):
+        PixelNetwork(model)
 
 
 def test_other_networks_are_blended_where_tiles_meet(noise_slide):

@@ -103,8 +103,7 @@ def load_table(path: str | Path) -> Dataset:
     """Load one's own slides from a CSV table with a header.
 
     Columns: path, label (benign or malignant; also normal/tumor, 0/1), and where wanted slide_id (else the file's
-        name), split (train,
-    validation or test; else train), annotation, mpp. Paths are relative to the table.
+    name), split (train, validation or test; else train), annotation, mpp. Paths are relative to the table.
     """
     path = Path(path)
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -200,7 +199,8 @@ def _table_row(table: Path, line: dict[str, str | None]) -> dict[str, Any]:
     split = fields.get("split") or "train"
     if label is None or split not in SPLITS:
         raise ValueError(
-            f"{table.name}: {fields['path']} has label {fields['label']!r} and split {split!r}; labels are {LABELS}, splits {list(SPLITS)}"
+            f"{table.name}: {fields['path']} has label {fields['label']!r} and split {split!r}; "
+            f"labels are {LABELS}, splits {list(SPLITS)}"
         )
     annotation = str(table.parent / fields["annotation"]) if fields.get("annotation") else None
     mpp = float(fields["mpp"]) if fields.get("mpp") else None

@@ -2,8 +2,7 @@
 
 Drawn as two stain concentrations (haematoxylin, eosin) and turned into colour by Beer and Lambert's law with a stain of
 the slide's own. Benign and malignant slides share one recipe; only the islands of tumour differ. Histiocytes and
-germinal centres are there in
-both: pale and pink as tumour, with smaller nuclei, so that colour alone tells nothing.
+germinal centres are there in both: pale and pink as tumour, with smaller nuclei, so that colour alone tells little.
 """
 
 from dataclasses import dataclass
@@ -187,9 +186,8 @@ def _nucleus(rng: np.random.Generator, kind: Nucleus, mpp: float) -> np.ndarray:
     waves = sum(rng.normal(0, kind.irregular) / (k - 1) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 4, 5))
     depth = diameter / 2 * (1 + waves) - np.hypot(u, v)  # um below the outline
     grain = ndimage.gaussian_filter(rng.standard_normal((side, side)), 0.7 / mpp)
-    density = kind.inside * (1 + kind.grain * grain / grain.std()) + (kind.rim - kind.inside) * np.exp(
-        -((depth / 1.1) ** 2)
-    )
+    rim = (kind.rim - kind.inside) * np.exp(-((depth / 1.1) ** 2))
+    density = kind.inside * (1 + kind.grain * grain / grain.std()) + rim
     if rng.random() < kind.nucleolus:
         far = np.hypot(u - rng.normal(0, diameter / 8), v - rng.normal(0, diameter / 8))
         density = np.maximum(density, 1.5 / (1 + np.exp((far - 1.3) / 0.3)))

@@ -5,6 +5,7 @@ annotations/{tumor,test}_NNN.xml        ASAP outlines of the tumour, for evaluat
 evaluation/reference.csv                the test slides' labels: name,class,type,size
 """
 
+import itertools
 import json
 import logging
 import multiprocessing
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from wsi_hf.cohorts.camelyon16 import NOT_IN_FROC, WITHDRAWN
 from wsi_hf.cohorts.lymph_node import CELL_UM, draw_slide
 from wsi_hf.slides.annotations import polygons_from_mask, write_asap
 from wsi_hf.slides.pyramid import write_pyramid
@@ -73,7 +75,7 @@ def synthesize_cohort(
     _claim(folder, {"n_train": n_train, "n_test": n_test, "size_um": size_um, "seed": seed, "burden": list(burden)})
     missing = [slide for slide in slides if not (folder / "images" / f"{slide.slide_id}.tif").exists()]
     if missing:
-        _write_all(folder, missing, processes or len(os.sched_getaffinity(0)))
+        _write_all(folder, missing, processes or os.cpu_count() or 1)
     reference = [
         f"{s.slide_id},{'Tumor,IDC,Macro' if s.malignant else 'Normal,None,None'}\n" for s in slides if _is_test(s)
     ]
@@ -87,13 +89,13 @@ def cohort_slides(
     """The slides of a cohort, not yet drawn: training slides first."""
     if min(n_train, n_test) < 0 or not 0 < burden[0] <= burden[1] < 1 or size_um < 128:
         raise ValueError(
-            f"need n_train, n_test >= 0, 0 < burden[0] <= burden[1] < 1 and size_um >= 128; got {n_train}, {n_test}, {burden}, {size_um}"
+            "need n_train, n_test >= 0, 0 < burden[0] <= burden[1] < 1 and size_um >= 128; "
+            f"got {n_train}, {n_test}, {burden}, {size_um}"
         )
-    names = [
-        (f"tumor_{i // 2 + 1:03d}", True) if i % 2 else (f"normal_{i // 2 + 1:03d}", False) for i in range(n_train)
-    ]
+    pairs = zip(_names("normal", (n_train + 1) // 2), _names("tumor", (n_train + 1) // 2), strict=True)
+    names = [(name, name.startswith("tumor")) for pair in pairs for name in pair][:n_train]
     labels = np.random.default_rng([seed, 0]).permutation(np.arange(n_test) % 2 == 1).tolist()
-    names += [(f"test_{i + 1:03d}", malignant) for i, malignant in enumerate(labels)]
+    names += zip(_names("test", n_test), labels, strict=True)
     # test slides are numbered from a million, so that they do not change with n_train
     numbers = [*range(1, n_train + 1), *range(1_000_001, 1_000_001 + n_test)]
     return [SyntheticSlide(*name, seed, number, size_um, burden) for name, number in zip(names, numbers, strict=True)]
@@ -132,8 +134,12 @@ def _write_all(folder: Path, slides: Sequence[SyntheticSlide], processes: int) -
         # a forked child starts at once; it only draws and writes, and touches neither a GPU nor its parent's threads
         method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
         with ProcessPoolExecutor(min(processes, len(slides)), multiprocessing.get_context(method)) as pool:
-            for _ in pool.map(write_slide, [folder] * len(slides), slides):
-                progress.update()
+            try:
+                for _ in pool.map(write_slide, [folder] * len(slides), slides):
+                    progress.update()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for the rest of the cohort
+                raise
     progress.close()
 
 
@@ -158,6 +164,12 @@ def _write_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text)
     os.replace(part, path)
+
+
+def _names(kind: str, count: int) -> list[str]:
+    """The first names of a kind, without those that CAMELYON16 has withdrawn or treats as special."""
+    names = (f"{kind}_{number:03d}" for number in itertools.count(1))
+    return list(itertools.islice((name for name in names if name not in {*WITHDRAWN, *NOT_IN_FROC}), count))
 
 
 def _is_test(slide: SyntheticSlide) -> bool:

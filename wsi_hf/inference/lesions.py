@@ -95,11 +95,8 @@ class _JoinedLesions:
 
     def _add_parts(self, tile: Tile, p: np.ndarray, labels: np.ndarray, count: int, smallest_px: float) -> None:
         index = np.arange(1, count + 1)
-        pixels, largest, total = (
-            np.bincount(labels.ravel())[1:],
-            ndimage.maximum(p, labels, index),
-            ndimage.sum(p, labels, index),
-        )
+        pixels, total = np.bincount(labels.ravel())[1:], ndimage.sum(p, labels, index)
+        largest = ndimage.maximum(p, labels, index)
         border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
         kept = (pixels >= smallest_px) | np.isin(index, border)  # small ones inside a tile cannot grow any more
         for i in np.flatnonzero(kept).tolist():

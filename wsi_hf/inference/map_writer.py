@@ -14,6 +14,9 @@ from zarr.codecs import BloscCodec
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import TileGrid
 
+LAST_BIT = 2.0**-25
+"""How near to 1 a float32 probability comes; margins of blanked tiles are taken from their probabilities."""
+
 
 class MapWriter:
     """Takes in the tiles of one slide: P(malignant) goes to disk, the best margin and the tissue's area are kept."""
@@ -73,7 +76,7 @@ class MapWriter:
                 p[rows, columns] = 0
             if np.count_nonzero(p) < before:
                 self.array[place] = p
-                self._margins[number] = float(torch.from_numpy(p).double().logit().max())
+                self._margins[number] = float(torch.from_numpy(p).double().logit(eps=LAST_BIT).max())
                 self._tissue_pixels[number] = int(np.count_nonzero(p))
 
     @property

@@ -1,6 +1,7 @@
 """A segmentation model made ready for inference: RGB tiles in, pixel logits out."""
 
 import copy
+import logging
 from typing import cast
 
 import torch
@@ -11,6 +12,8 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation
+
+logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**21
 """What a piece of the finest level may take, as one layer's features: measured, near the cache of a core."""
@@ -58,6 +61,11 @@ class PixelNetwork:
         self.exact = isinstance(model, WsiUNetForSegmentation)
         self.alignment = int(model.config.alignment) if self.exact else 2 * BLENDED_MARGIN
         self.margin = int(model.config.margin) if self.exact else BLENDED_MARGIN
+        if not self.exact:
+            name, overlap = type(model).__name__, 2 * self.margin
+            logger.warning(
+                "%s may look at the whole image: its tiles overlap by %d pixels and are blended", name, overlap
+            )
         folded = fold_batch_norm(model) if isinstance(model, WsiUNetForSegmentation) else None
         self.model = cast(nn.Module, folded or copy.deepcopy(model).eval().requires_grad_(False))
         self.model.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -65,7 +65,10 @@ def segment_slide(
 
     Raises:
         SlideError: the slide cannot be opened, or nothing of its tissue can be read.
+        ValueError: the threshold is not a probability, or the model cannot be used.
     """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is a probability, 0 < threshold < 1; got {threshold}")
     start = time.perf_counter()
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor, device, dtype)
     slide = slide if isinstance(slide, Slide) else Slide(slide, mpp)

@@ -18,11 +18,11 @@ NO_GROUP = "none"
 
 
 def read_asap(path: str | Path) -> MultiPolygon:
-    """Read the tumour of a slide: groups `_0`, `_1`, `Tumor` together, less groups `_2`, `Exclusion` (upper or lower case).
+    """Read the tumour of a slide: groups `_0`, `_1`, `Tumor`, less `_2`, `Exclusion` (in upper or lower case).
 
-    Annotations without a group (ASAP writes `None`) count as tumour in files whose annotations all lack one; beside grouped ones, and
-    in groups of any other name, they are left out, and the log says so. Splines are read as the polygons of their points. Rings
-    that cross themselves are repaired, and the log says so.
+    Annotations without a group (ASAP writes `None`) count as tumour in files whose annotations all lack one; beside
+    grouped ones, and in groups of any other name, they are left out, and the log says so. Splines are read as the
+    polygons of their points. Rings that cross themselves are repaired, and the log says so.
     """
     path = Path(path)
     areas: dict[str, list[shapely.Geometry]] = {}
@@ -39,7 +39,7 @@ def read_asap(path: str | Path) -> MultiPolygon:
 
 
 def write_asap(path: str | Path, polygons: Polygon | MultiPolygon) -> Path:
-    """Write outlines as annotations of group `Tumor`, their holes as annotations of group `Exclusion`; `read_asap` gives them back."""
+    """Write outlines as annotations of group `Tumor`, their holes as group `Exclusion`; `read_asap` gives them back."""
     path = Path(path)
     parts = _multipolygon(polygons)
     outlines = [("Tumor", part.exterior) for part in parts.geoms]
@@ -53,7 +53,9 @@ def write_asap(path: str | Path, polygons: Polygon | MultiPolygon) -> Path:
         names = {"Name": f"Annotation {i}", "Type": "Polygon", "PartOfGroup": group, "Color": "#F4FA58"}
         points = ElementTree.SubElement(ElementTree.SubElement(annotations, "Annotation", names), "Coordinates")
         for order, (x, y) in enumerate(ring.coords[:-1]):
-            ElementTree.SubElement(points, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))})
+            ElementTree.SubElement(
+                points, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))}
+            )
     groups = ElementTree.SubElement(root, "AnnotationGroups")
     for group in ("Tumor", "Exclusion"):
         ElementTree.SubElement(groups, "Group", {"Name": group, "PartOfGroup": "None", "Color": "#F4FA58"})
@@ -76,8 +78,8 @@ def rasterize(polygons: Polygon | MultiPolygon, shape: tuple[int, int], downsamp
         downsample: level-0 pixels a cell.
 
     Returns:
-        bool, shape (H, W): cell (i, j) is set if its centre ((j + 0.5) * downsample, (i + 0.5) * downsample) lies inside. Of two
-        polygons that share an edge exactly one holds a centre on it.
+        bool, shape (H, W): cell (i, j) is set if its centre ((j + 0.5) * downsample, (i + 0.5) * downsample) lies
+        inside. Of two polygons that share an edge exactly one holds a centre on it.
     """
     # Even-odd rule, a row at a time: every edge flips all centres to its right in the rows that it crosses.
     flips = np.zeros((shape[0], shape[1] + 1), np.uint8)
@@ -112,17 +114,24 @@ def _parse(path: Path) -> ElementTree.Element:
             raise ValueError(f"{path.name} declares a document type; ASAP annotations have none ({path})")
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise ValueError(f"{path.name} is not well-formed XML ({error}); export the annotations again ({path})") from error
+        raise ValueError(
+            f"{path.name} is not well-formed XML ({error}); export the annotations again ({path})"
+        ) from error
 
 
 def _area(name: str, annotation: ElementTree.Element) -> list[shapely.Geometry]:
     """The area of one annotation; none where it is a point or a line."""
     label = f"{name}: annotation {annotation.get('Name', '')!r}"
     try:
-        points = sorted((int(p.get("Order", "0")), float(p.attrib["X"]), float(p.attrib["Y"])) for p in annotation.iter("Coordinate"))
+        points = sorted(
+            (int(p.get("Order", "0")), float(p.attrib["X"]), float(p.attrib["Y"]))
+            for p in annotation.iter("Coordinate")
+        )
         xy = np.array([point[1:] for point in points]).reshape(-1, 2)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{label} has a coordinate that is not a number ({error}); export the annotations again") from error
+        raise ValueError(
+            f"{label} has a coordinate that is not a number ({error}); export the annotations again"
+        ) from error
     if not np.isfinite(xy).all():
         raise ValueError(f"{label} has a coordinate that is not finite; export the annotations again")
     if len(np.unique(xy, axis=0)) < 3:
@@ -137,7 +146,9 @@ def _area(name: str, annotation: ElementTree.Element) -> list[shapely.Geometry]:
 
 def _multipolygon(geometry: shapely.Geometry) -> MultiPolygon:
     """The polygons of any geometry; points and lines, left over where areas touch, are dropped."""
-    return MultiPolygon([part for part in shapely.get_parts(_flat(geometry)) if isinstance(part, Polygon) and not part.is_empty])
+    return MultiPolygon(
+        [part for part in shapely.get_parts(_flat(geometry)) if isinstance(part, Polygon) and not part.is_empty]
+    )
 
 
 def _flat(geometry: shapely.Geometry) -> np.ndarray:

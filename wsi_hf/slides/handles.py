@@ -1,7 +1,7 @@
 """Open slide files, shared by every `Slide` of a process: few file descriptors, one tile cache, one set a process.
 
-An OpenSlide handle may be read by many threads, but must not cross a fork, and fails for ever after one failed read. The pool
-therefore starts empty in a forked child, and `drop` makes the next read open the file anew.
+An OpenSlide handle may be read by many threads, but must not cross a fork, and fails for ever after one failed read.
+The pool therefore starts empty in a forked child, and `drop` makes the next read open the file anew.
 """
 
 import os
@@ -81,7 +81,7 @@ def open_file(path: Path) -> AbstractSlide:
     except PermissionError:
         reason = "no permission to read it; check the file's owner and mode"
     except Image.UnidentifiedImageError:
-        reason = "neither a whole-slide image that OpenSlide knows nor a plain image, or cut off; copy it again or leave it out"
+        reason = "not a slide that OpenSlide knows, nor a plain image, or cut off; copy it again or leave it out"
     except (OSError, openslide.OpenSlideError, Image.DecompressionBombError) as error:
         reason = f"it cannot be opened ({error}); the file may be truncated or damaged: copy it again or leave it out"
     raise SlideError(f"{path.name}: {reason} ({path})")

@@ -13,16 +13,18 @@ IN_MEMORY_BYTES = 2**28
 """Reduced levels larger than this lie in a temporary file while they are written."""
 
 
-def write_pyramid(path: str | Path, image: Any, mpp: float, tile: int = 256, quality: int = 90, smallest: int = 512) -> Path:
-    """Write an image and its halves, quarters, ... as a pyramidal TIFF; the file appears under its name only when complete.
+def write_pyramid(
+    path: str | Path, image: Any, mpp: float, tile: int = 256, quality: int = 90, smallest: int = 512
+) -> Path:
+    """Write an image and its halves, quarters, ... as a pyramidal TIFF, which appears under its name when complete.
 
-    OpenSlide reports `openslide.mpp-x`, and downsamples of exactly 2, 4, ... where the sides divide by them (the last odd row and
-    column of a level are left out of the next).
+    OpenSlide reports `openslide.mpp-x`, and downsamples of exactly 2, 4, ... where the sides divide by them (the last
+    odd row and column of a level are left out of the next).
 
     Args:
         path: the file to write.
-        image: uint8, shape (H, W, 3); an array or anything with a `shape` that is sliced `[top:bottom, left:right]` into arrays, so
-            that a large image is read tile by tile.
+        image: uint8, shape (H, W, 3); an array or anything with a `shape` that is sliced `[top:bottom, left:right]`
+            into arrays, so that a large image is read tile by tile.
         mpp: um per pixel of the image.
         tile: side of a stored tile in pixels, a multiple of 16.
         quality: JPEG quality.
@@ -71,7 +73,7 @@ def _tiles(image: Any, tile: int) -> Iterator[np.ndarray]:
             pixels = np.asarray(image[top : top + tile, left : left + tile])
             short = tile - pixels.shape[0], tile - pixels.shape[1]
             # the edge is repeated, not filled, so that JPEG does not ring into the last pixels
-            yield np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge") if any(short) else np.ascontiguousarray(pixels)
+            yield np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
 
 
 def _half(image: Any) -> np.ndarray:
@@ -79,7 +81,8 @@ def _half(image: Any) -> np.ndarray:
     height, width = image.shape[0] // 2, image.shape[1] // 2
     half: np.ndarray
     if height * width * 3 > IN_MEMORY_BYTES:
-        half = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(height, width, 3))
+        with tempfile.TemporaryFile() as file:  # the map keeps it until it is dropped
+            half = np.memmap(file, np.uint8, "w+", shape=(height, width, 3))
     else:
         half = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, 256):

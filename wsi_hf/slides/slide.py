@@ -1,8 +1,8 @@
 """A whole-slide image read at the model's scale, not at the scanner's.
 
-Two frames. `_l0`: pixels of the file's finest level, as OpenSlide and annotation files count them. `_px`: the *grid* of the slide at
-a target mpp (um per pixel), whose pixel i covers level-0 [i * mpp / slide.mpp, (i + 1) * mpp / slide.mpp); both start at the same
-corner. Points and sizes are (x, y) and (width, height), arrays (H, W, 3).
+Two frames. `_l0`: pixels of the file's finest level, as OpenSlide and annotation files count them. `_px`: the *grid* of
+the slide at a target mpp (um per pixel), whose pixel i covers level-0 [i * mpp / slide.mpp, (i + 1) * mpp / slide.mpp);
+both start at the same corner. Points and sizes are (x, y) and (width, height), arrays (H, W, 3).
 """
 
 import logging
@@ -40,8 +40,8 @@ class MppError(SlideError, ValueError):
 class Slide:
     """One slide, opened lazily, once a process; safe to share between threads, to fork with and to pickle.
 
-    mpp is taken from, in this order: the argument; `openslide.mpp-x` and `-y`; `tiff.XResolution` and `-YResolution` with their
-    unit. It is never guessed (not from the objective's power, not from a plain image's dpi).
+    mpp is taken from, in this order: the argument; `openslide.mpp-x` and `-y`; `tiff.XResolution` and `-YResolution`
+    with their unit. It is never guessed (not from the objective's power, not from a plain image's dpi).
     """
 
     def __init__(self, path: str | Path, mpp: float | None = None) -> None:
@@ -69,7 +69,7 @@ class Slide:
         self._said_upsampling = False
 
     def size_px(self, mpp: float) -> tuple[int, int]:
-        """(width, height) of the slide's grid at `mpp`; the last pixel of a row may be only partly covered by the slide."""
+        """(width, height) of the slide's grid at `mpp`; its last column and row may be covered only in part."""
         width, height = self.dimensions_l0
         return math.ceil(width * self.mpp / mpp - 1e-6), math.ceil(height * self.mpp / mpp - 1e-6)
 
@@ -128,7 +128,9 @@ class Slide:
     def __enter__(self) -> "Slide":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -145,13 +147,13 @@ class Slide:
 
     def _read_part(self, origin_px: tuple[int, int], size_px: tuple[int, int], level: int, shrink: float) -> np.ndarray:
         if shrink == 1:
-            return np.asarray(self._read_level(origin_px, size_px, level))
+            return np.array(self._read_level(origin_px, size_px, level))
         margin = math.ceil(FILTER_SUPPORT * max(shrink, 1)) + 1
-        (x, width), (y, height) = zip(origin_px, size_px, strict=True)
+        (x, y), (width, height) = origin_px, size_px
         left, top = math.floor(x * shrink) - margin, math.floor(y * shrink) - margin
         box = (x * shrink - left, y * shrink - top, (x + width) * shrink - left, (y + height) * shrink - top)
         window = self._read_level((left, top), (math.ceil(box[2]) + margin, math.ceil(box[3]) + margin), level)
-        return np.asarray(window.resize(size_px, FILTER, box=box))
+        return np.array(window.resize(size_px, FILTER, box=box))
 
     def _read_level(self, origin: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
         """Read a window of one level, given in pixels of that level, onto white."""
@@ -159,7 +161,7 @@ class Slide:
         downsample = self.level_downsamples[level]
         for (x, y), block in _blocks(origin, size, self.level_dimensions[level], whole=downsample % 1 == 0):
             image = self._read_openslide((round(x * downsample), round(y * downsample)), block, level)
-            if block == size and image.getextrema()[3] == (255, 255):
+            if block == size and image.getchannel("A").getextrema() == (255, 255):
                 return image.convert("RGB")
             canvas.paste(image, (x - origin[0], y - origin[1]), image)
         return canvas
@@ -168,14 +170,15 @@ class Slide:
         try:
             return pool().get(self._file).read_region(origin_l0, level, size)
         except (OpenSlideError, OSError):
-            pool().drop(self._file)  # the handle fails for ever, in all threads: another's read may have been the bad one
+            # the handle fails for ever, in all threads: another's read may have been the bad one
+            pool().drop(self._file)
         try:
             with open_file(self._file) as handle:
                 return handle.read_region(origin_l0, level, size)
         except (OpenSlideError, OSError) as error:
             raise SlideError(
-                f"{self.path.name}: reading {size[0]} x {size[1]} pixels of level {level} at level-0 {origin_l0} failed ({error}); "
-                f"the file may be truncated or damaged: copy it again or leave it out ({self.path})"
+                f"{self.path.name}: reading {size[0]} x {size[1]} pixels of level {level} at level-0 {origin_l0} "
+                f"failed ({error}); the file may be truncated or damaged: copy it again or leave it out ({self.path})"
             ) from error
 
 
@@ -184,9 +187,9 @@ def _blocks(
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """(origin, size) of the reads that make up a window of a level, without what lies outside the slide.
 
-    OpenSlide takes level-0 integers, divides them by the level's downsample and interpolates where that leaves a fraction. Where
-    the downsample is a `whole` number there is none: one read. Elsewhere (2.0005) every read starts on one fixed lattice, so that
-    a pixel has the same value whatever window it is read in.
+    OpenSlide takes level-0 integers, divides them by the level's downsample and interpolates where that leaves a
+    fraction. Where the downsample is a `whole` number there is none: one read. Elsewhere (2.0005) every read starts on
+    one fixed lattice, so that a pixel has the same value whatever window it is read in.
     """
     first = [max(0, o) for o in origin]
     last = [min(o + s, limit) for o, s, limit in zip(origin, size, level_size, strict=True)]
@@ -213,20 +216,24 @@ def _dicom_file(folder: Path) -> Path:
 
 def _find_mpp(name: str, properties: dict[str, str], mpp: float | None) -> tuple[float, str]:
     """(mpp of level 0, where it was found), in the order that `Slide` documents."""
-    unit_um = {"centimeter": 1e4, "inch": 25.4e3}.get(properties.get("tiff.ResolutionUnit", ""))
+    unit_um = {"centimeter": 1e4, "inch": 25.4e3}.get(properties.get("tiff.ResolutionUnit", ""), 0.0)
+    resolution = [float(properties.get(f"tiff.{axis}Resolution", 0)) for axis in "XY"]  # pixels a unit
     if mpp is not None:
         x, y, source = float(mpp), float(mpp), "argument"
     elif "openslide.mpp-x" in properties and "openslide.mpp-y" in properties:
         x, y, source = float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"]), "openslide.mpp-x"
-    elif unit_um and float(properties.get("tiff.XResolution", 0)) > 0 and float(properties.get("tiff.YResolution", 0)) > 0:
-        x, y = (unit_um / float(properties[f"tiff.{axis}Resolution"]) for axis in "XY")
-        source = "tiff.XResolution"
+    elif unit_um and min(resolution) > 0:
+        x, y, source = unit_um / resolution[0], unit_um / resolution[1], "tiff.XResolution"
     else:
-        raise MppError(f"{name} has no mpp in its metadata; pass mpp=... (um per pixel of level 0, such as 0.25 for a 40x scan)")
+        raise MppError(
+            f"{name} has no mpp in its metadata; pass mpp=... (um per pixel of level 0, such as 0.25 for a 40x scan)"
+        )
     found = (x + y) / 2
     low, high = PLAUSIBLE_MPP
     if not low <= found <= high:
-        raise MppError(f"{name} has an implausible mpp of {found:g} um/px (from {source}; {low:g}-{high:g} expected); pass mpp=...")
+        raise MppError(
+            f"{name} has an implausible mpp of {found:g} um/px (from {source}; {low:g}-{high:g} expected); pass mpp=..."
+        )
     if abs(x - y) > SQUARE_TOLERANCE * found:
         raise MppError(f"{name} has pixels of {x:g} x {y:g} um, which are not square (from {source}); pass mpp=...")
     return found, source

@@ -1,4 +1,4 @@
-"""Where a slide holds tissue: what absorbs green light more than red or blue, as H&E does and glass, dust and black do not."""
+"""Where the tissue is: what absorbs green light more than red or blue, as H&E does, and glass and dust do not."""
 
 import logging
 
@@ -12,10 +12,11 @@ from wsi_hf.slides.slide import Slide
 logger = logging.getLogger(__name__)
 
 THRESHOLD_RANGE = (0.03, 0.08)
-"""Otsu's threshold is kept in here: below lies the noise of glass (an all-white slide stays empty), above it stained tissue (a
-slide that is all tissue stays whole, a pale one does not vanish)."""
+"""Otsu's threshold is kept in here: below lies the noise of glass (an all-white slide stays empty), above it stained
+tissue (a slide that is all tissue stays whole, a pale one does not vanish)."""
 GREY = 0.25
-"""Share of green's optical density under which a colour counts as grey (dust, black pen, scanner borders); stains have over 0.5."""
+"""Share of green's optical density under which a colour counts as grey (dust, black pen, scanner borders); stains have
+over 0.5."""
 BLUE_INK = 0.35
 """Optical density by which pen absorbs red more than green; haematoxylin does so by less than half of it."""
 SMOOTHING_UM = 8.0
@@ -32,7 +33,8 @@ def find_tissue(slide: Slide, mpp: float = 8.0) -> np.ndarray:
         mpp: um per cell of the mask.
 
     Returns:
-        bool, shape (H, W) = `slide.size_px(mpp)` reversed: cell (i, j) is pixel (x=j, y=i) of the slide's grid at `mpp`.
+        bool, shape (H, W) = `slide.size_px(mpp)` reversed: cell (i, j) is pixel (x=j, y=i) of the slide's grid at
+        `mpp`.
     """
     mask = tissue_mask(slide.read_region_px((0, 0), slide.size_px(mpp), mpp), mpp)
     if not mask.any():
@@ -59,8 +61,8 @@ def tissue_mask(image: np.ndarray, mpp: float) -> np.ndarray:
 def stain_density(image: np.ndarray) -> np.ndarray:
     """How much more green is absorbed than red or blue, whichever of the two is absorbed less; float32, shape (H, W).
 
-    In optical density against the slide's own glass: od_g - min(od_r, od_b). Eosin absorbs green alone, haematoxylin red and green,
-    so both are positive. What is grey, black, green or too blue to be stain is set to 0.
+    In optical density against the slide's own glass: od_g - min(od_r, od_b). Eosin absorbs green alone, haematoxylin
+    red and green, so both are positive. What is grey, black, green or too blue to be stain is set to 0.
     """
     glass = _glass(image)
     density = np.empty(image.shape[:2], np.float32)
