@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
+from scipy.special import expit
 from shapely import MultiPolygon
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -18,6 +19,7 @@ from wsi_hf.evaluation.figures import plot_froc, plot_roc
 from wsi_hf.evaluation.froc import froc
 from wsi_hf.evaluation.froc_curve import FrocResult
 from wsi_hf.evaluation.froc_bootstrap import froc_interval
+from wsi_hf.evaluation.margins import MarginMap
 from wsi_hf.evaluation.masks import mask_downsample, mask_from_polygons
 from wsi_hf.evaluation.overlays import OverlayPanel, plot_gallery, reduce_map
 from wsi_hf.evaluation.pixel import PixelScores
@@ -25,13 +27,12 @@ from wsi_hf.evaluation.polygon_mask import PolygonMask
 from wsi_hf.evaluation.report import metrics, write_metrics
 from wsi_hf.evaluation.roc import roc_auc
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.outputs import SlideSegmentation
-from wsi_hf.inference.segmentation import segment_slide
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.slides.annotations import read_asap
 from wsi_hf.slides.slide import Slide
 
 PICTURED = 8  # slides in the gallery
+LOWEST_MARGIN = -4.6  # of a detection: a probability of 0.01
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def evaluate_cohort(
     judged: dict[str, JudgedSlide] = {}
     for row in tqdm(slides, desc="Evaluating", unit="slide"):
         judged[row["slide_id"]] = judge_slide(network, row, pixels, detection_radius_um)
-        write_detections(out / "detections" / f"{row['slide_id']}.csv", judged[row["slide_id"]].detections)
+        scores, places = np.split(judged[row["slide_id"]].detections, [1], axis=1)
+        listed = np.hstack([expit(scores), places])  # float64: distinct up to a margin of 36
+        write_detections(out / "detections" / f"{row['slide_id']}.csv", listed)
     located = {name: slide for name, slide in judged.items() if not slide.label or slide.mask is not None}
     roc = roc_auc([slide.label for slide in judged.values()], [slide.margin for slide in judged.values()])
     curve = _froc(located, include_itc)
@@ -94,15 +97,16 @@ def judge_slide(
 ) -> JudgedSlide:
     """Segment one slide; its pixels are added to `pixels` if their truth is known."""
     slide, label = Slide(row["path"], mpp=row["mpp"]), row["label"]
-    result = segment_slide(network, slide)
+    margins = MarginMap(network, slide)
+    probabilities = margins.probabilities
     outline = read_asap(row["annotation"]) if label and row["annotation"] else MultiPolygon()
     known = not label or row["annotation"] is not None
-    ratio = result.mpp / slide.mpp
+    ratio = network.mpp / slide.mpp
     if known:
-        pixels.add(slide.slide_id, result.probabilities, PolygonMask(outline, result.probabilities.shape, ratio))
+        pixels.add(slide.slide_id, probabilities, PolygonMask(outline, margins.shape, ratio))
     mask = mask_from_polygons(outline, slide.dimensions_l0, mask_downsample(slide.mpp)) if label and known else None
-    found = find_detections(result.probabilities, ratio, result.mpp, radius_um=detection_radius_um)
-    return JudgedSlide(label, result.margin, found, mask, slide.mpp, _panel(slide, result, outline, label))
+    found = find_detections(margins, ratio, network.mpp, detection_radius_um, threshold=LOWEST_MARGIN)
+    return JudgedSlide(label, margins.largest, found, mask, slide.mpp, _panel(slide, margins, outline, label))
 
 
 def _froc(located: dict[str, JudgedSlide], include_itc: bool) -> FrocResult:
@@ -116,11 +120,11 @@ def _froc(located: dict[str, JudgedSlide], include_itc: bool) -> FrocResult:
     )
 
 
-def _panel(slide: Slide, result: SlideSegmentation, outline: MultiPolygon, label: int) -> OverlayPanel:
+def _panel(slide: Slide, margins: MarginMap, outline: MultiPolygon, label: int) -> OverlayPanel:
     image = slide.thumbnail(768)
-    title = f"{slide.slide_id}: {('benign', 'malignant')[label]}, score {result.score:.3f}"
+    title = f"{slide.slide_id}: {('benign', 'malignant')[label]}, score {expit(margins.largest):.3f}"
     mpp = slide.mpp * slide.dimensions_l0[0] / image.shape[1]
-    return OverlayPanel(image, reduce_map(result.probabilities, 768), outline, title, slide.dimensions_l0, mpp)
+    return OverlayPanel(image, reduce_map(margins.probabilities, 768), outline, title, slide.dimensions_l0, mpp)
 
 
 def _worth_seeing(judged: dict[str, JudgedSlide]) -> list[JudgedSlide]:

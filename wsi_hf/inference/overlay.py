@@ -40,7 +40,7 @@ def write_overlay(
     picture = read_contained(slide, (0, 0), slide.size_px(mpp), mpp, block=16)[0].astype(np.float32)
     heat = reduced_maximum(probabilities, tiles, picture.shape[:2])
     colours = colormaps["inferno"](heat)[..., :3].astype(np.float32) * 255
-    opacity = (OPACITY * np.sqrt(heat))[..., None]
+    opacity = (OPACITY * heat)[..., None]
     picture = picture * (1 - opacity) + colours * opacity
     picture[_outline(heat >= threshold)] = (0, 220, 255)
     for damage in damages:

@@ -74,7 +74,7 @@ def open_file(path: Path) -> AbstractSlide:
         with open(path, "rb"):  # for the operating system's own words on a missing or forbidden file
             pass
         if openslide.OpenSlide.detect_format(str(path)) is None:
-            return openslide.ImageSlide(Image.open(path).convert("RGB"))
+            return openslide.ImageSlide(Image.open(path).convert("RGBA"))
         return openslide.OpenSlide(str(path))
     except FileNotFoundError:
         reason = "there is no such file; check the path"

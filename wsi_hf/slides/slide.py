@@ -87,7 +87,7 @@ class Slide:
             uint8, shape (height, width, 3).
         """
         level = self._level_for(mpp)
-        shrink = round(mpp / self.mpp / self.level_downsamples[level], 9)  # level pixels a grid pixel
+        shrink = round(mpp / self.mpp / self._scale(level), 9)  # level pixels a grid pixel
         part = max(1, int(READ_LIMIT_PX / shrink))
         (x, y), (width, height) = origin_px, size_px
         if width <= part and height <= part:
@@ -139,11 +139,22 @@ class Slide:
     def _level_for(self, mpp: float) -> int:
         """The coarsest level that is at least as fine as `mpp`; level 0, upsampled, where there is none."""
         wanted = mpp / self.mpp * (1 + LEVEL_TOLERANCE)
-        fine = [level for level, downsample in enumerate(self.level_downsamples) if downsample <= wanted]
+        fine = [level for level in range(len(self.level_downsamples)) if self._scale(level) <= wanted]
         if not fine and not self._said_upsampling:
             self._said_upsampling = True
             logger.warning("%s is scanned at %g um/px; reading it at %g upsamples", self.slide_id, self.mpp, mpp)
-        return max(fine, key=lambda level: self.level_downsamples[level], default=0)
+        return max(fine, key=self._scale, default=0)
+
+    def _scale(self, level: int) -> float:
+        """Level-0 pixels a pixel of the level.
+
+        OpenSlide divides the sizes of the levels and so reports 2.0005 where every level is half the one before less an odd
+        row: marks would drift by some pixels towards the far corner. A whole number that explains both sizes is meant.
+        """
+        downsample = self.level_downsamples[level]
+        scale = max(1, round(downsample))
+        sizes = zip(self.dimensions_l0, self.level_dimensions[level], strict=True)
+        return scale if all(abs(size_l0 / scale - size) < 1 for size_l0, size in sizes) else downsample
 
     def _read_part(self, origin_px: tuple[int, int], size_px: tuple[int, int], level: int, shrink: float) -> np.ndarray:
         if shrink == 1:

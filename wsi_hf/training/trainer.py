@@ -1,6 +1,7 @@
 """WsiTrainer: transformers' Trainer with the beta-divergence, the dynamic patches and slide-level evaluation."""
 
 import csv
+import logging
 from pathlib import Path
 
 import datasets
@@ -27,6 +28,8 @@ from .checkpoints import begin_folder, keep_maps, newest_checkpoint
 from .interruption import Interruption
 from .mapping import MappingSettings, default_entry, prepare, save_architecture
 from .mapping_process import FolderLock, MappingProcess
+
+logger = logging.getLogger(__name__)
 
 
 class WsiTrainer(Trainer):
@@ -118,7 +121,10 @@ class WsiTrainer(Trainer):
             with interruption:
                 result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except MappingError:
-            self._save_checkpoint(self.model, trial=None)
+            try:
+                self._save_checkpoint(self.model, trial=None)
+            except OSError as error:  # a full disk, most likely what ended the mapping too
+                logger.error("no checkpoint could be saved: %s", error)
             raise
         finally:
             self.mapping_process.close()
