@@ -74,9 +74,7 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
 
 
 def print_table(figures: dict[str, list[dict[str, float]]], seeds: list[int]) -> None:
-    print(
-        f"\nHeld-out slides, seeds {', '.join(map(str, seeds))}; the mean stands in front. AP: pixel average precision.\n"
-    )
+    print(f"\nHeld-out slides, seeds {', '.join(map(str, seeds))}, their mean first. AP: pixel average precision.\n")
     print("| | AP | over the first row | Dice | slide AUC | FROC |\n|---|---|---|---|---|---|")
     first = np.mean([row["pixel_average_precision"] for row in next(iter(figures.values()))])
     for name, rows in figures.items():

@@ -17,8 +17,8 @@ from wsi_hf.evaluation.detection_files import write_detections
 from wsi_hf.evaluation.detections import find_detections
 from wsi_hf.evaluation.figures import plot_froc, plot_roc
 from wsi_hf.evaluation.froc import froc
-from wsi_hf.evaluation.froc_curve import FrocResult
 from wsi_hf.evaluation.froc_bootstrap import froc_interval
+from wsi_hf.evaluation.froc_curve import FrocResult
 from wsi_hf.evaluation.margins import MarginMap
 from wsi_hf.evaluation.masks import mask_downsample, mask_from_polygons
 from wsi_hf.evaluation.overlays import OverlayPanel, plot_gallery, reduce_map

@@ -102,7 +102,8 @@ class WsiTrainer(Trainer):
     def beta(self) -> tuple[float, float]:
         """(beta_0, beta_1) at this step; beta_1 may still be warming up."""
         warmup = self.args.beta_1_warmup_steps
-        share = min(1.0, self.state.global_step / warmup) if warmup else 1.0
+        share = (self.state.global_step - self.args.beta_1_warmup_start) / warmup if warmup else 1.0
+        share = min(max(share, 0.0), 1.0)
         return self.args.beta_0, share * self.args.beta_1
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
