@@ -3,8 +3,8 @@
     python benchmarks/sampler.py                  # map_stride 8, the default
     python benchmarks/sampler.py --map_stride 1   # the paper's pixels
 
-A tenth of the slide is tissue, in blobs; margins are smooth noise with a few hot spots. Prints size on disk, the time to
-open a map and be ready to draw, draws a second, and as a baseline the same draws from one flat cumulative sum.
+A tenth of the slide is tissue, in blobs; margins are noise. Prints the size on disk, the time to open a map and be ready
+to draw, draws a second, and as a baseline the same draws from one flat cumulative sum.
 """
 
 import argparse
@@ -45,9 +45,8 @@ def main() -> None:
     one_by_one, _ = timed(lambda: [sampler.draw(1, rng) for _ in range(2000)])
     flat, cells = timed(lambda: np.cumsum(np.concatenate([decode_cells(codes).ravel() for codes in sampler.map.codes])))
     flat_drawn, _ = timed(lambda: np.searchsorted(cells, rng.random(arguments.draws) * cells[-1]))
-    print(
-        f"\n{SIZE_PX[0] * SIZE_PX[1] / 1e9:.2f} Gpx, {sampler.map.codes.shape[0]} tiles, map_stride {arguments.map_stride}\n"
-    )
+    pixels, tiles = SIZE_PX[0] * SIZE_PX[1] / 1e9, len(sampler.map.codes)
+    print(f"\n{pixels:.2f} Gpx, {tiles} tiles, map_stride {arguments.map_stride}\n")
     print("| | |\n|---|---|")
     print(f"| file | {path.stat().st_size / 1e6:.1f} MB |")
     print(f"| open a map and be ready to draw | {opened * 1e3:.1f} ms |")

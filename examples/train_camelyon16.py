@@ -30,8 +30,8 @@ RECIPES = {
         "slides_per_round": 16, "dataloader_num_workers": 8, "save_steps": 1000,
     },
     # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 3, patches of 64 pixels.
-    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for the first half and then rises to the paper's 1;
-    # patches come from all slides' latest maps with alpha 8 instead of 2, because maps made under a small beta_1 are flat.
+    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for the first half and then rises to the paper's
+    # 1; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
     "demo": {
         "filters": 8, "depth": 3, "patch_size": 64, "per_device_train_batch_size": 32, "max_steps": 600,
         "learning_rate": 5e-3, "beta_1_warmup_start": 300, "beta_1_warmup_steps": 300, "alpha": 8.0, "draw_from": "all",

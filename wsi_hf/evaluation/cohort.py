@@ -65,8 +65,8 @@ def evaluate_cohort(
         out: folder, made if need be.
         image_processor: the model's.
         detection_radius_um: no two detections lie nearer.
-        include_itc: count isolated tumour cells as lesions, against the challenge's rule: for slides so small that most of
-            their lesions are shorter than its 275 um.
+        include_itc: count isolated tumour cells as lesions, against the challenge's rule: for slides so small that most
+            of their lesions are shorter than its 275 um.
 
     Returns:
         What metrics.json holds: for each figure its value, n and 95 % interval.

@@ -1,4 +1,4 @@
-"""The logit margins l1 - l0 of a slide on disk: what ranks pixels and detections where probabilities have rounded to 1."""
+"""The logit margins l1 - l0 of a slide, on disk: they rank what has the same rounded probability, 1."""
 
 import shutil
 import weakref

@@ -17,7 +17,7 @@ class WsiTrainingArguments(TrainingArguments):
     beta_1_warmup_start: int = field(default=0, metadata={"help": "step at which beta_1 begins to rise from 0"})
     beta_1_warmup_steps: int = field(
         default=0,
-        metadata={"help": "steps over which beta_1 then rises to its value; 0: no warm-up (not in the paper)"},
+        metadata={"help": "steps over which beta_1 then rises to its value (not in the paper)"},
     )
     alpha: float = field(default=2.0, metadata={"help": "patches are centred on pixels drawn with Q^alpha (paper: 2)"})
     patch_size: int = field(default=256, metadata={"help": "side of a patch in model pixels (not in the paper)"})
