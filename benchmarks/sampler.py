@@ -3,8 +3,8 @@
     python benchmarks/sampler.py                  # map_stride 8, the default
     python benchmarks/sampler.py --map_stride 1   # the paper's pixels
 
-A tenth of the slide is tissue, in blobs; margins are noise. Prints the size on disk, the time to open a map and be ready
-to draw, draws a second, and as a baseline the same draws from one flat cumulative sum.
+A tenth of the slide is tissue, in blobs; margins are noise. Prints the size on disk, the time to open a map and be
+ready to draw, draws a second, and as a baseline the same draws from one flat cumulative sum.
 """
 
 import argparse

@@ -141,3 +141,10 @@ def test_other_networks_are_blended_where_tiles_meet(noise_slide):
     steps = joined[0, :, 1:] - joined[0, :, :-1]
     assert (joined.max() - joined.min()) > 0
     assert steps.abs().max() < 0.02 * (joined.max() - joined.min())  # a ramp over 128 pixels, no seam
+
+
+def test_a_resampled_slide_gives_the_same_bits_whatever_the_tiles(tmp_path, model):
+    slide = write_slide(tmp_path / "fine.png", noise(611, 1013), mpp=0.499)
+    size = slide.size_px(1.0)
+    first, second = (stitched(stream_tiles(model, slide, tissue=None, tile_size=t), size) for t in (64, 1024))
+    assert (first - second).abs().max() <= 1e-5

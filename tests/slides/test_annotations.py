@@ -54,7 +54,9 @@ def test_overlapping_outlines_are_merged(tmp_path):
 
 def test_points_are_taken_in_their_order(tmp_path):
     path = asap(tmp_path / "a.xml", ("_0", SQUARE))
-    path.write_text(path.read_text().replace('Order="2"', 'Order="X"').replace('Order="3"', 'Order="2"').replace('"X"', '"3"', 1))
+    path.write_text(
+        path.read_text().replace('Order="2"', 'Order="X"').replace('Order="3"', 'Order="2"').replace('"X"', '"3"', 1)
+    )
     assert read_asap(path).area == 50  # a bow-tie now, of which two triangles are left
 
 

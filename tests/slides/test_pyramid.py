@@ -1,5 +1,7 @@
 """The pyramidal TIFF as OpenSlide sees it."""
 
+from itertools import pairwise
+
 import numpy as np
 import openslide
 import pytest
@@ -39,13 +41,15 @@ def test_every_level_is_the_mean_of_the_one_before(tmp_path, image):
     with tifffile.TiffFile(write_pyramid(tmp_path / "a.tif", image, 1.0, smallest=128)) as tif:
         levels = [page.asarray().astype(float) for page in tif.pages]
     assert np.abs(levels[0] - image).mean() < 1
-    for fine, coarse in zip(levels, levels[1:], strict=False):
+    for fine, coarse in pairwise(levels):
         mean = fine.reshape(coarse.shape[0], 2, coarse.shape[1], 2, 3).mean((1, 3))
         assert np.abs(mean - coarse).mean() < 1
 
 
 def test_sides_need_not_divide_by_anything(tmp_path):
-    with openslide.OpenSlide(str(write_pyramid(tmp_path / "a.tif", np.full((301, 203, 3), 99, np.uint8), 1.0))) as slide:
+    with openslide.OpenSlide(
+        str(write_pyramid(tmp_path / "a.tif", np.full((301, 203, 3), 99, np.uint8), 1.0))
+    ) as slide:
         assert slide.dimensions == (203, 301)
     with openslide.OpenSlide(str(write_pyramid(tmp_path / "a.tif", np.full((1, 1, 3), 99, np.uint8), 1.0))) as slide:
         assert slide.dimensions == (1, 1)

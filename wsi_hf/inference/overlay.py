@@ -37,7 +37,7 @@ def write_overlay(
         size: longer side of the picture in pixels.
     """
     mpp = slide.mpp * max(1.0, max(slide.dimensions_l0) / size)
-    picture = read_contained(slide, (0, 0), slide.size_px(mpp), mpp, block=16)[0].astype(np.float32)
+    picture = read_contained(slide, (0, 0), slide.size_px(mpp), mpp, spot=16)[0].astype(np.float32)
     heat = reduced_maximum(probabilities, tiles, picture.shape[:2])
     colours = colormaps["inferno"](heat)[..., :3].astype(np.float32) * 255
     opacity = (OPACITY * heat)[..., None]

@@ -1,10 +1,11 @@
 """Read the tiles of a slide ahead of the network, in threads, and contain what cannot be read."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import Lock
 
 import numpy as np
 
@@ -12,8 +13,13 @@ from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
 
-BLOCK_PX = 64
-"""Side of the blocks in which an unreadable region is read again, so that a corrupt spot costs no whole tile."""
+BLOCK_PX = 256
+"""Side of the blocks that tiles are put together from."""
+SPOT_PX = 64
+"""Side of the spots in which an unreadable block is read again, so that a corrupt one costs no whole tile."""
+
+ContainedRead = tuple[np.ndarray, list[tuple[int, int, str]]]
+"""uint8 (h, w, 3), and (x, y, reason) of each spot given up, white in the pixels."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,9 @@ class ReadTile:
 class TileReader:
     """Reads tiles with their true surroundings.
 
+    Tiles are put together from blocks on a grid of the whole slide: a resampled pixel may otherwise differ by one grey
+    level with the region it is read in, and logits by 1e-2. Neighbouring tiles share the blocks of their margins.
+
     Args:
         slide: the slide; outside it all is white.
         grid: its tiles.
@@ -56,6 +65,10 @@ class TileReader:
 
     def __init__(self, slide: Slide, grid: TileGrid, margin: int, mpp: float) -> None:
         self.slide, self.grid, self.margin, self.mpp = slide, grid, margin, mpp
+        rows, columns = ((side + 2 * margin) // BLOCK_PX + 2 for side in grid.tile_px)
+        self._most = 2 * rows * columns  # blocks that are kept: those of two tiles
+        self._blocks: OrderedDict[tuple[int, int], Future[ContainedRead]] = OrderedDict()
+        self._lock = Lock()
 
     def read_ahead(self, tiles: list[Tile], threads: int, ahead: int) -> Iterator[ReadTile]:
         """Read tiles in their order; at most `ahead` of them are in memory or under way."""
@@ -72,30 +85,49 @@ class TileReader:
                     future.cancel()
 
     def read(self, tile: Tile) -> ReadTile:
-        corner = tile.x_px - self.margin, tile.y_px - self.margin
+        left, top = tile.x_px - self.margin, tile.y_px - self.margin
         width, height = (side + 2 * self.margin for side in self.grid.tile_px)
-        pixels, bad = read_contained(self.slide, corner, (width, height), self.mpp)
-        return ReadTile(tile, pixels, [self._damage(x, y, reason) for x, y, reason in bad])
+        pixels, damages = np.empty((height, width, 3), np.uint8), []
+        for y in range(top // BLOCK_PX * BLOCK_PX, top + height, BLOCK_PX):
+            for x in range(left // BLOCK_PX * BLOCK_PX, left + width, BLOCK_PX):
+                block, bad = self._block(x, y)
+                _paste(pixels, block, x - left, y - top)
+                damages += [self._damage(*spot) for spot in bad]
+        return ReadTile(tile, pixels, damages)
+
+    def _block(self, x: int, y: int) -> "ContainedRead":
+        """A block from the cache; the thread that asks first reads it, others wait for it."""
+        with self._lock:
+            future, mine = self._blocks.get((x, y)), False
+            if future is None:
+                future, mine = Future(), True
+                self._blocks[x, y] = future
+                while len(self._blocks) > self._most:
+                    self._blocks.popitem(last=False)
+        if mine:
+            try:
+                future.set_result(read_contained(self.slide, (x, y), (BLOCK_PX, BLOCK_PX), self.mpp))
+            except BaseException as error:
+                future.set_exception(error)
+                raise
+        return future.result()
 
     def _damage(self, x: int, y: int, reason: str) -> Damage:
-        """An unreadable block and all pixels whose surroundings it belongs to, within the slide."""
+        """An unreadable spot and all pixels whose surroundings it belongs to, within the slide."""
         (slide_width, slide_height), margin = self.grid.size_px, self.margin
         x0, y0 = max(0, x - margin), max(0, y - margin)
-        x1, y1 = min(slide_width, x + BLOCK_PX + margin), min(slide_height, y + BLOCK_PX + margin)
+        x1, y1 = min(slide_width, x + SPOT_PX + margin), min(slide_height, y + SPOT_PX + margin)
         return Damage(x0, y0, x1 - x0, y1 - y0, reason)
 
 
 def read_contained(
-    slide: Slide, origin_px: tuple[int, int], size_px: tuple[int, int], mpp: float, block: int = BLOCK_PX
-) -> tuple[np.ndarray, list[tuple[int, int, str]]]:
+    slide: Slide, origin_px: tuple[int, int], size_px: tuple[int, int], mpp: float, spot: int = SPOT_PX
+) -> ContainedRead:
     """Read a region, white where it cannot be read.
 
     Args:
         slide, origin_px, size_px, mpp: as for `Slide.read_region_px`.
-        block: side of the squares, on a grid from the slide's corner, that are given up one by one.
-
-    Returns:
-        uint8 (height, width, 3), and (x, y, reason) of each block given up.
+        spot: side of the squares, on a grid from the slide's corner, that are given up one by one.
     """
     try:
         return slide.read_region_px(origin_px, size_px, mpp), []
@@ -103,14 +135,17 @@ def read_contained(
         pass
     (left, top), (width, height) = origin_px, size_px
     pixels, bad = np.full((height, width, 3), 255, np.uint8), []
-    for y in range(top // block * block, top + height, block):
-        for x in range(left // block * block, left + width, block):
+    for y in range(top // spot * spot, top + height, spot):
+        for x in range(left // spot * spot, left + width, spot):
             try:
-                part = slide.read_region_px((x, y), (block, block), mpp)
+                _paste(pixels, slide.read_region_px((x, y), (spot, spot), mpp), x - left, y - top)
             except SlideError as error:
                 bad.append((x, y, str(error)))
-                continue
-            y_in, x_in = max(0, top - y), max(0, left - x)
-            part = part[y_in : top + height - y, x_in : left + width - x]
-            pixels[y + y_in - top :, x + x_in - left :][: part.shape[0], : part.shape[1]] = part
     return pixels, bad
+
+
+def _paste(pixels: np.ndarray, part: np.ndarray, x: int, y: int) -> None:
+    """Put a part at (x, y), cut off at the borders."""
+    part = part[max(0, -y) : pixels.shape[0] - y, max(0, -x) : pixels.shape[1] - x]
+    top, left = max(0, y), max(0, x)
+    pixels[top : top + part.shape[0], left : left + part.shape[1]] = part

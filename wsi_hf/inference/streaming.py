@@ -106,7 +106,7 @@ def _find_tissue(slide: Slide) -> np.ndarray:
     try:
         return find_tissue(slide)
     except SlideError:
-        image, bad = read_contained(slide, (0, 0), slide.size_px(TISSUE_MPP), TISSUE_MPP, block=16)
+        image, bad = read_contained(slide, (0, 0), slide.size_px(TISSUE_MPP), TISSUE_MPP, spot=16)
         mask = find_tissue_in(image, TISSUE_MPP)
         for x, y, _ in bad:
             mask[y : y + 16, x : x + 16] = True

@@ -38,9 +38,9 @@ class SlideSampler:
         if reachable < len(self.benign):
             needed = -(-len(self.benign) // int(self._capacity.sum()))
             raise ValueError(
-                f"{len(self.benign)} benign slides cannot all be mapped within max_epochs_unmapped = "
-                f"{max_epochs_unmapped}: an epoch maps {int(self._capacity.sum())} of them, as many as there are malignant slides, and "
-                f"{max_epochs_unmapped} epochs map {reachable}. Set max_epochs_unmapped to at least {needed}."
+                f"{len(self.benign)} benign slides cannot all be mapped within {max_epochs_unmapped} epochs "
+                f"(max_epochs_unmapped): an epoch maps {int(self._capacity.sum())} of them, as many as there are "
+                f"malignant slides, so that is {reachable}. Set max_epochs_unmapped to at least {needed}."
             )
 
     def choose(self, round_index: int, last_mapped: Sequence[int], sum_q: Sequence[float]) -> list[int]:

@@ -18,7 +18,7 @@ GREY = 0.25
 """Share of green's optical density under which a colour counts as grey (dust, black pen, scanner borders); stains have
 over 0.5."""
 BLUE_INK = 1.2
-"""How many times more red than green blue pen absorbs; in tissue, haematoxylin with some eosin, it is less than once."""
+"""How many times more red than green blue pen absorbs; tissue, haematoxylin with some eosin, less than once."""
 SMOOTHING_UM = 8.0
 SMALLEST_UM2 = 5000.0
 """Specks and holes smaller than this (about 70 x 70 um) are removed and filled."""
