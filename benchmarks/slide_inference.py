@@ -22,6 +22,7 @@ from torch import Tensor
 from wsi_hf import Slide, WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation, segment_slide
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.piecewise import fold_batch_norm
+from wsi_hf.inference.reading import TileReader
 from wsi_hf.inference.segmentation import stream_tiles
 from wsi_hf.inference.tiling import TileGrid
 
@@ -119,8 +120,9 @@ def whole_slide(
 ) -> Tensor:
     """One forward pass over the slide, padded with white."""
     margin, align, (width, height) = model.config.margin, model.config.alignment, slide.size_px(processor.mpp)
-    size = (width + -width % align + 2 * margin, height + -height % align + 2 * margin)
-    x = to_input(slide.read_region_px((-margin, -margin), size, processor.mpp), processor, dtype)
+    grid = TileGrid((width, height), (width + -width % align, height + -height % align))
+    pixels = TileReader(slide, grid, margin, processor.mpp).read(grid.tile(0)).pixels
+    x = to_input(pixels, processor, dtype)
     return bare(copy.deepcopy(model).to(dtype), x)[0, :, margin : margin + height, margin : margin + width].float()
 
 

@@ -149,7 +149,8 @@ class Slide:
         """Level-0 pixels a pixel of the level.
 
         OpenSlide divides the sizes of the levels and so reports 2.0005 where every level is half the one before less an
-        odd row: marks would drift by some pixels towards the far corner. A whole number that explains both sizes is meant.
+        odd row: marks would drift by some pixels towards the far corner. A whole number that explains both sizes is
+        meant.
         """
         downsample = self.level_downsamples[level]
         scale = max(1, round(downsample))
