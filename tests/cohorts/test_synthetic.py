@@ -137,13 +137,13 @@ def colour_histograms(image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.xfail(reason="open: 0.72 with strong regularisation, 0.81 with weak; the goal is below 0.7", strict=True)
 def test_colour_alone_does_not_tell_malignant_slides():
-    slides = cohort_slides(120, 0, 512, 7, (0.005, 0.20))
+    slides = cohort_slides(64, 32, 768, 0, (0.005, 0.20))  # the default cohort; about 20 s, drawn and not written
     features = np.array([colour_histograms(render(slide)[0]) for slide in slides])
     labels = np.array([slide.malignant for slide in slides])
     aucs = {}
     for strength in (0.01, 0.1, 1.0):
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-        folds = StratifiedKFold(6, shuffle=True, random_state=0)
+        folds = StratifiedKFold(8, shuffle=True, random_state=0)
         scores = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")[:, 1]
         aucs[strength] = roc_auc_score(labels, scores)
     assert max(aucs.values()) < 0.7, aucs

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -58,7 +58,11 @@ class ProbabilityMap:
         facts |= {"width_px": str(self.size_px[0]), "height_px": str(self.size_px[1])}
         tensors = {"origins_px": self.origins_px, "log_mass": self.log_mass, "codes": self.codes}
         partial = path.with_name(path.name + ".tmp")
-        save_file(tensors, partial, metadata=facts)
+        try:
+            save_file(tensors, partial, metadata=facts)
+        except SafetensorError as error:  # a full disk
+            partial.unlink(missing_ok=True)
+            raise OSError(f"{self.slide_id}: its map cannot be written to {path.parent}: {error}") from error
         os.replace(partial, path)
 
     @classmethod

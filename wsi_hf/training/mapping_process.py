@@ -107,7 +107,10 @@ class MappingProcess:
                 finished = [int(path.stem) for path in (Path(self.settings.folder) / "rounds").glob("*.json")]
                 self._launch(max([round_index, *(r + 1 for r in finished)]))
         tail = self._log_path.read_text(errors="replace")[-4000:]
-        write_text(Path(self.settings.folder) / "failed.txt", f"{said}, twice. The end of {self._log_path}:\n{tail}")
+        write_text(
+            Path(self.settings.folder) / "failed.txt",
+            f"{said}, twice. The end of {self._log_path} (empty where the disk is full):\n{tail}",
+        )
 
     @property
     def _log_path(self) -> Path:

@@ -124,7 +124,7 @@ class WsiTrainer(Trainer):
         except MappingError:
             try:
                 self._save_checkpoint(self.model, trial=None)
-            except OSError as error:  # a full disk, most likely what ended the mapping too
+            except (OSError, RuntimeError) as error:  # a full disk, most likely what ended the mapping too
                 logger.error("no checkpoint could be saved: %s", error)
             raise
         finally:
