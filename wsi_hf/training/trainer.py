@@ -57,6 +57,7 @@ class WsiTrainer(Trainer):
     ):
         self.image_processor = processing_class or WsiImageProcessor(mpp=model.config.mpp)
         self.items_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.items_per_round = self.items_per_step * args.steps_per_round
         self.mapping_settings = self._settings(
             args, training_slides(train_dataset), Path(str(args.output_dir)) / "_mapping"
         )
@@ -184,26 +185,25 @@ class WsiTrainer(Trainer):
         columns = [seen[name].tolist() for name in ("index", "slide", "labels", "center_l0", "map_round", "q")]
         path = Path(self.mapping_settings.folder) / f"draws.{self.args.process_index}.csv"
         with open(path, "a", newline="") as file:
+            rows = csv.writer(file)
             for i, slide, label, (x, y), map_round, q in zip(*columns, strict=True):
                 slide_id = self.mapping_settings.slides[slide].slide_id
-                csv.writer(file).writerow([i // self.items_per_step, slide_id, label, x, y, map_round, q])
+                rows.writerow([i // self.items_per_step, slide_id, label, x, y, map_round, q])
 
     def _settings(self, args: WsiTrainingArguments, slides: list[TrainingSlide], folder: Path) -> MappingSettings:
-        items_per_round = self.items_per_step * args.steps_per_round
         return MappingSettings(
             folder=str(folder), slides=slides, mpp=float(self.image_processor.mpp), alpha=args.alpha,
             map_stride=args.map_stride, tile_size=args.mapping_tile_size, slides_per_round=args.slides_per_round,
             max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
-            lag=-(-2 * args.shuffle_buffer // items_per_round), tissue=args.tissue, seed=args.seed,
+            lag=-(-2 * args.shuffle_buffer // self.items_per_round), tissue=args.tissue, seed=args.seed,
             threads=args.threads,
         )  # fmt: skip
 
     def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
-        items_per_round = self.items_per_step * args.steps_per_round
-        epoch = settings.slide_sampler.rounds_per_epoch * items_per_round
+        epoch = settings.slide_sampler.rounds_per_epoch * self.items_per_round
         return DynamicPatchDataset(
             settings.slides, settings.store, length=epoch, patch_size=args.patch_size, mpp=settings.mpp,
-            items_per_round=items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
+            items_per_round=self.items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
             draw_from=args.draw_from, dynamic=dynamic,
         )  # fmt: skip
 
