@@ -108,13 +108,3 @@ def test_a_model_of_other_classes_is_refused():
 
     with pytest.raises(ValueError, match="this one has 19"):
         PixelNetwork(type("Cityscapes", (), {"config": Config})())
-
-
-def test_no_permission_to_read(tmp_path, model, monkeypatch):
-    def denied(*_):
-        raise PermissionError(13, "Permission denied")
-
-    path = write_pyramid(tmp_path / "mine.tif", noise(64, 64), 1.0)
-    monkeypatch.setattr("builtins.open", denied)  # root may read everything
-    with pytest.raises(SlideError, match=r"mine.tif: no permission"):
-        Slide(path)

@@ -1,5 +1,6 @@
 """`pipeline("wsi-segmentation")`."""
 
+import errno
 import json
 import os
 import signal
@@ -141,17 +142,25 @@ def test_a_folder_of_something_else_is_refused(pipe, slides, tmp_path):
         pipe(slides / "a.tif", out=tmp_path)
 
 
-def test_a_full_disk_stops_and_keeps_what_is_finished(pipe, slides, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    pipe(slides / "a.tif", out=out, tissue=None)
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wsi_hf.inference.outputs.SlideSegmentation.write_tiff", full)
-    with pytest.raises(OSError, match="No space"):
+def test_a_full_disk_stops_and_keeps_what_is_finished(pipe, slides, small_disk):
+    out = small_disk / "out"
+    write_pyramid(slides / "b.tif", noise(700, 700), 1.0)
+    with pytest.raises(OSError, match="No space left") as stopped:
         pipe(slides, out=out, tissue=None, on_error="report")
+    assert stopped.value.errno == errno.ENOSPC
     assert sorted(path.name for path in out.iterdir()) == ["a", "run.json"]
+    assert (out / "a" / "summary.json").exists()
 
 
 def test_a_killed_run_leaves_nothing_half_and_goes_on(model_folder, tmp_path):

@@ -91,13 +91,38 @@ def test_a_folder_that_is_no_slide_is_named(tmp_path):
         Slide(tmp_path)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs a user of lesser rights")
 def test_a_file_without_permission_is_named(tmp_path, synthetic_slide):
     path = tmp_path / "secret.tif"
     path.write_bytes(synthetic_slide.read_bytes())
     path.chmod(0)
-    with pytest.raises(SlideError, match=r"secret\.tif: no permission"):
-        Slide(path)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=become_nobody) as process:
+        with pytest.raises(SlideError, match=r"secret\.tif: no permission to read it"):
+            process.submit(Slide, path).result()
+
+
+def become_nobody() -> None:
+    if os.geteuid() == 0:  # who may read everything
+        os.setuid(65534)
+
+
+@pytest.mark.parametrize(
+    ("name", "compression", "description", "source"),
+    [
+        ("aperio.svs", "jpeg", "Aperio Image Library v11|AppMag = 40|MPP = 0.25", "openslide.mpp-x"),
+        ("aperio_2000.svs", "aperio_jp2000_rgb", "Aperio Image Library v11|AppMag = 40|MPP = 0.25", "openslide.mpp-x"),
+        ("generic.tif", "deflate", None, "argument"),
+    ],
+)
+def test_formats_give_the_same_pixels(tmp_path, name, compression, description, source):
+    image = np.full((300, 400, 3), 220, np.uint8)
+    image[100:200, 100:200] = (160, 60, 140)
+    options = {"tile": (256, 256), "photometric": "rgb", "metadata": None, "description": description}
+    tifffile.imwrite(tmp_path / name, image, compression=compression, **options)
+    slide = Slide(tmp_path / name, None if description else 0.25)
+    assert (slide.mpp, slide.mpp_source) == (0.25, source)
+    region = slide.read_region_px((0, 0), (400, 300), 0.25).astype(int)
+    assert np.abs(region - image).mean() < 2
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9])

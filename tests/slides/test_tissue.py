@@ -10,7 +10,7 @@ from wsi_hf.cohorts.lymph_node import CELL_UM, Region, draw_regions
 from wsi_hf.cohorts.synthetic import SCANNERS_MPP, cohort_slides, render
 from wsi_hf.slides.pyramid import write_pyramid
 from wsi_hf.slides.slide import Slide
-from wsi_hf.slides.tissue import find_tissue, tissue_mask
+from wsi_hf.slides.tissue import find_tissue, find_tissue_in
 
 GLASS, STROMA, NUCLEI, PALE = (242, 241, 243), (225, 150, 200), (110, 70, 150), (228, 208, 226)
 BLACK, GREY, GREEN_PEN, BLUE_PEN = (12, 10, 14), (150, 148, 152), (60, 160, 90), (40, 80, 190)
@@ -25,7 +25,7 @@ def slide_image(middle: tuple[int, int, int], size: int = 64, noise: float = 2.0
 
 @pytest.mark.parametrize("stain", [STROMA, NUCLEI, PALE])
 def test_stained_tissue_is_found_also_where_it_is_pale(stain):
-    mask = tissue_mask(slide_image(stain), 8.0)
+    mask = find_tissue_in(slide_image(stain), 8.0)
     expected = np.zeros((64, 64), bool)
     expected[16:-16, 16:-16] = True
     assert (mask & expected).sum() / (mask | expected).sum() > 0.85
@@ -33,25 +33,25 @@ def test_stained_tissue_is_found_also_where_it_is_pale(stain):
 
 @pytest.mark.parametrize("other", [GLASS, BLACK, GREY, GREEN_PEN, BLUE_PEN, (255, 255, 255)])
 def test_glass_dust_padding_and_pen_are_not_tissue(other):
-    assert not tissue_mask(slide_image(other), 8.0).any()
+    assert not find_tissue_in(slide_image(other), 8.0).any()
 
 
 def test_a_crop_that_is_all_tissue_is_all_tissue():
     image = np.where(np.random.default_rng(0).random((64, 64, 1)) < 0.5, STROMA, NUCLEI).astype(np.uint8)
-    assert tissue_mask(image, 8.0).all()
+    assert find_tissue_in(image, 8.0).all()
 
 
 def test_an_image_of_one_colour_is_handled():
-    assert not tissue_mask(np.full((5, 7, 3), 255, np.uint8), 8.0).any()
-    assert not tissue_mask(np.zeros((5, 7, 3), np.uint8), 8.0).any()
-    assert tissue_mask(np.full((50, 70, 3), STROMA, np.uint8), 8.0).all()
+    assert not find_tissue_in(np.full((5, 7, 3), 255, np.uint8), 8.0).any()
+    assert not find_tissue_in(np.zeros((5, 7, 3), np.uint8), 8.0).any()
+    assert find_tissue_in(np.full((50, 70, 3), STROMA, np.uint8), 8.0).all()
 
 
 def test_specks_go_and_small_holes_are_filled():
     image = slide_image(STROMA, noise=0)
     image[3:6, 3:6] = STROMA  # 24 x 24 um
     image[30:34, 30:34] = GLASS
-    mask = tissue_mask(image, 8.0)
+    mask = find_tissue_in(image, 8.0)
     assert not mask[:10, :10].any()
     assert mask[20:-20, 20:-20].all()
 
@@ -80,7 +80,7 @@ def test_the_tissue_of_a_synthetic_slide_is_what_was_drawn():
     assert SCANNERS_MPP[rng.integers(len(SCANNERS_MPP))] == mpp
     rng.uniform()  # the share of tumour
     drawn = draw_regions(rng, round(slide.size_um / CELL_UM), None) != Region.GLASS
-    found = resize(tissue_mask(image, mpp).astype(float), drawn.shape) > 0.5
+    found = resize(find_tissue_in(image, mpp).astype(float), drawn.shape) > 0.5
     assert (found & drawn).sum() / (found | drawn).sum() > 0.93
 
 

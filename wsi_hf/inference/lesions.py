@@ -1,7 +1,6 @@
 """Lesions of a probability map: connected pixels over a threshold, found tile by tile, as GeoJSON."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from shapely.geometry.polygon import orient
 from wsi_hf.inference.outlines import trace_outlines, without_straight_points
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import Tile
+from wsi_hf.slides.replacing import replacing
 
 RED, GREY = (200, 0, 0), (128, 128, 128)
 
@@ -130,7 +130,13 @@ def _whole(lesion: Lesion, downsample: float) -> Lesion:
 
 
 def write_geojson(
-    path: Path, lesions: Iterable[Lesion], damages: Iterable[Damage], label: str, map_mpp: float, downsample: float
+    path: Path,
+    lesions: Iterable[Lesion],
+    damages: Iterable[Damage],
+    label: str,
+    map_mpp: float,
+    downsample: float,
+    made_by: str | None = None,
 ) -> None:
     """Write lesions, and rectangles that were not analysed, as QuPath annotations.
 
@@ -141,18 +147,14 @@ def write_geojson(
         label: the lesions' class.
         map_mpp: um per map pixel, for areas.
         downsample: level-0 pixels a map pixel.
+        made_by: the model, as it stands in the file.
     """
-    part = path.with_name(f".{os.getpid()}.{path.name}")
     features = (*_lesion_features(lesions, label, map_mpp), *_damage_features(damages, downsample))
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write('{"type": "FeatureCollection", "features": [')
-            for number, feature in enumerate(features):
-                file.write((",\n" if number else "\n") + json.dumps(feature))
-            file.write("\n]}\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
+        file.write(f'{{"type": "FeatureCollection", "made_by": {json.dumps(made_by)}, "features": [')
+        for number, feature in enumerate(features):
+            file.write((",\n" if number else "\n") + json.dumps(feature))
+        file.write("\n]}\n")
 
 
 def damage_box(damage: Damage) -> Polygon:

@@ -14,6 +14,7 @@ from zarr.codecs import BloscCodec
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import TileGrid
 
+MARGINS = "margins.zarr"
 LAST_BIT = 2.0**-25
 """How near to 1 a float32 probability comes; margins of blanked tiles are taken from their probabilities."""
 
@@ -21,12 +22,13 @@ LAST_BIT = 2.0**-25
 class MapWriter:
     """Takes in the tiles of one slide: P(malignant) goes to disk, the best margin and the tissue's area are kept."""
 
-    def __init__(self, path: Path, grid: TileGrid, attributes: dict[str, Any]) -> None:
+    def __init__(self, path: Path, grid: TileGrid, attributes: dict[str, Any], keep_margins: bool = False) -> None:
         """
         Args:
             path: folder of the zarr array. Its chunks are the grid's tiles; those without tissue are not stored.
             grid: the tiles.
             attributes: what the array says of itself.
+            keep_margins: write the margins l1 - l0 beside it, -inf where not analysed.
         """
         self.path = path
         width, height = grid.size_px
@@ -40,6 +42,16 @@ class MapWriter:
             attributes=attributes,
             dimension_names=("y", "x"),
         )
+        self.margins: zarr.Array | None = None
+        if keep_margins:
+            self.margins = zarr.create_array(
+                path.with_name(MARGINS),
+                shape=self.array.shape,
+                chunks=self.array.chunks,
+                dtype="float32",
+                fill_value=-math.inf,
+                compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+            )
         self._tiles: list[tuple[slice, slice]] = []  # (rows, columns) of each
         self._margins: list[float] = []  # the best of each
         self._tissue_pixels: list[int] = []
@@ -61,6 +73,8 @@ class MapWriter:
             raise ValueError("the model gives NaN or infinite logits; with float16, try bfloat16 or float32")
         place = slice(y_px, y_px + margin.shape[0]), slice(x_px, x_px + margin.shape[1])
         self.array[place] = np.asarray(torch.sigmoid(margin).cpu())
+        if self.margins is not None:
+            self.margins[place] = np.asarray(margin.cpu())
         self._tiles.append(place)
         self._margins.append(best)
         self._tissue_pixels.append(int(tissue.sum()))
@@ -78,6 +92,9 @@ class MapWriter:
                 self.array[place] = p
                 self._margins[number] = float(torch.from_numpy(p).double().logit(eps=LAST_BIT).max())
                 self._tissue_pixels[number] = int(np.count_nonzero(p))
+                if self.margins is not None:
+                    margins = np.where(p == 0, -np.inf, self.margins[place])
+                    self.margins[place], self._margins[number] = margins, float(margins.max())
 
     @property
     def margin(self) -> float:

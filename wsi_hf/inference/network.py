@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
-from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel
 
 logger = logging.getLogger(__name__)
 
-PIECE_BYTES = 2**21
+PIECE_BYTES = 2**22
 """What a piece of the finest level may take, as one layer's features: measured, near the cache of a core."""
 
 A_PROCESSOR = "image_processor=WsiImageProcessor(mpp=..., image_mean=..., image_std=...)"
@@ -112,6 +112,6 @@ def check_model(model: PreTrainedModel) -> None:
 
 def default_image_processor(model: PreTrainedModel) -> WsiImageProcessor:
     """The colours that this package's models start from, at the model's own mpp."""
-    if not isinstance(model, WsiUNetForSegmentation):
+    if not isinstance(model, WsiUNetPreTrainedModel):
         raise ValueError(f"{type(model).__name__} does not say its mpp and colours; pass {A_PROCESSOR}")
     return WsiImageProcessor(mpp=model.config.mpp)

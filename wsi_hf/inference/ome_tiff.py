@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from wsi_hf.slides.replacing import replacing
+
 TILE = 512
 SMALLEST = 512
 BAND = 1024
@@ -30,9 +32,8 @@ def write_ome_tiff(path: Path, probabilities: Any, mpp: float, name: str) -> Non
         mpp: um per pixel of the map.
         name: what the image is called.
     """
-    part = path.with_name(f".{os.getpid()}.{path.name}")
     levels = list(_levels(_EightBit(probabilities)))
-    try:
+    with replacing(path) as part:
         with tifffile.TiffWriter(part, ome=True, bigtiff=levels[0].shape[0] * levels[0].shape[1] > 2**30) as tif:
             for number, level in enumerate(levels):
                 tif.write(
@@ -50,9 +51,6 @@ def write_ome_tiff(path: Path, probabilities: Any, mpp: float, name: str) -> Non
                     maxworkers=1,
                 )
         _chain_levels(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _ome_metadata(mpp: float, name: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The result of segmenting one slide, and the files it can be written to."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from wsi_hf.inference.ome_tiff import write_ome_tiff
 from wsi_hf.inference.overlay import write_overlay
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import Tile
+from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
 
 ZARR, TIFF, GEOJSON, OVERLAY, SUMMARY = (
@@ -36,6 +36,7 @@ class SlideSegmentation:
     damages: rectangles that could not be read.
     tiles: where the map is not 0.
     provenance: slide, model, settings, versions.
+    margins: l1 - l0 of every pixel, float32 (H, W), -inf where not analysed; None unless asked for.
     """
 
     slide: Slide
@@ -51,6 +52,7 @@ class SlideSegmentation:
     tiles: list[Tile]
     provenance: dict[str, Any]
     seconds: float
+    margins: zarr.Array | None = None
 
     @property
     def slide_id(self) -> str:
@@ -84,20 +86,19 @@ class SlideSegmentation:
 
     def write_zarr(self, path: str | Path) -> None:
         """Copy the map, a zarr v3 array."""
-        part = Path(path).with_name(f".{os.getpid()}.{Path(path).name}")
-        try:
+        with replacing(path) as part:
             shutil.copytree(self.probabilities.store.root, part)  # type: ignore[attr-defined]
-            os.replace(part, path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
 
     def write_tiff(self, path: str | Path) -> None:
         """Write the map as a pyramidal 8-bit OME-TIFF."""
-        write_ome_tiff(Path(path), self.probabilities, self.mpp, f"{self.slide_id} P(malignant)")
+        name = f"{self.slide_id} P(malignant) by {self.made_by}"
+        write_ome_tiff(Path(path), self.probabilities, self.mpp, name)
 
     def write_geojson(self, path: str | Path) -> None:
         """Write the lesions, and what was not analysed, as QuPath annotations in level-0 coordinates."""
-        write_geojson(Path(path), self.lesions, self.damages, self.malignant, self.mpp, self.downsample)
+        write_geojson(
+            Path(path), self.lesions, self.damages, self.malignant, self.mpp, self.downsample, made_by=self.made_by
+        )
 
     def write_overlay(self, path: str | Path) -> None:
         """Write a picture of slide, heatmap and outlines."""
@@ -105,23 +106,18 @@ class SlideSegmentation:
 
     def write_summary(self, path: str | Path) -> None:
         """Write the numbers and where they come from as JSON."""
-        part = Path(path).with_name(f".{os.getpid()}.{Path(path).name}")
-        part.write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
 
     def save(self, folder: str | Path) -> Path:
         """Write everything into a new folder, which appears under its name only when complete."""
         folder = Path(folder)
         if folder.exists():
             raise FileExistsError(f"{folder} exists already; choose another folder or remove it")
-        part = folder.with_name(f".{os.getpid()}.{folder.name}")
-        part.mkdir(parents=True)
-        try:
+        with replacing(folder) as part:
+            part.mkdir(parents=True)
             self.write_zarr(part / ZARR)
             self.write_beside_map(part)
-            os.replace(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return folder
 
     def write_beside_map(self, folder: Path) -> None:
@@ -130,6 +126,12 @@ class SlideSegmentation:
         self.write_geojson(folder / GEOJSON)
         self.write_overlay(folder / OVERLAY)
         self.write_summary(folder / SUMMARY)
+
+    @property
+    def made_by(self) -> str:
+        """The model and its commit on the Hub, or the fingerprint of its weights."""
+        model = self.provenance["model"]
+        return f"{model['id']}@{model['revision'] or model['fingerprint']}"
 
     @property
     def malignant(self) -> str:

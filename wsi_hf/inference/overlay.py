@@ -1,6 +1,5 @@
 """The coloured picture: a thumbnail of the slide under its heatmap, with the outlines of lesions."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image
 
 from wsi_hf.inference.reading import Damage, read_contained
 from wsi_hf.inference.tiling import Tile, mask_index
+from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
 
 OPACITY = 0.6
@@ -45,12 +45,8 @@ def write_overlay(
     picture[_outline(heat >= threshold)] = (0, 220, 255)
     for damage in damages:
         _hatch(picture, damage, probabilities.shape)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with replacing(path) as part:
         Image.fromarray(np.rint(picture).astype(np.uint8)).save(part, format="PNG")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def reduced_maximum(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int, int]) -> np.ndarray:

@@ -19,6 +19,7 @@ from wsi_hf.inference.outputs import ZARR
 from wsi_hf.inference.provenance import is_folder_of_dicom
 from wsi_hf.inference.runs import SegmentationFolder
 from wsi_hf.inference.segmentation import segment_slide
+from wsi_hf.models.downloads import note_download
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
 
@@ -51,8 +52,8 @@ class WsiSegmentationPipeline(Pipeline):
     the order of the input.
 
     A result is a dict: slide_id, label, score, margin, probability_map (H, W, read lazily), mpp, lesions,
-    lesion_area_um2, tissue_area_um2, not_analysed; and "folder" with `out=`, else "segmentation", which writes the
-    files. With `on_error="report"` a slide that fails gives slide_id and error.
+    lesion_area_um2, tissue_area_um2, not_analysed, model, revision (its commit on the Hub); and "folder" with `out=`,
+    else "segmentation", which writes the files. With `on_error="report"` a slide that fails gives slide_id and error.
 
     Args of a call:
         mpp: um per level-0 pixel, for files and images that do not say.
@@ -69,6 +70,11 @@ class WsiSegmentationPipeline(Pipeline):
     _load_feature_extractor: Any = False
     _load_tokenizer: Any = False
     _load_video_processor: Any = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if getattr(self.model.config, "_commit_hash", None) is None:
+            note_download(self.model, self.model.config.name_or_path or None)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
         known = {"mpp", "out", "on_error", "network_dtype", *RUN_OPTIONS, *SLIDE_OPTIONS}
@@ -183,4 +189,9 @@ def _from_folder(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(summary: dict[str, Any]) -> dict[str, Any]:
     names = ("slide_id", "label", "score", "margin", "lesions", "lesion_area_um2", "tissue_area_um2", "not_analysed")
-    return {**{name: summary[name] for name in names}, "mpp": summary["settings"]["mpp"]}
+    return {
+        **{name: summary[name] for name in names},
+        "mpp": summary["settings"]["mpp"],
+        "model": summary["model"]["id"],
+        "revision": summary["model"]["revision"],
+    }

@@ -9,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 
-from wsi_hf.inference.tiling import Tile, TileGrid
+from wsi_hf.inference.tiling import Rectangle, Tile, TileGrid
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
 
@@ -23,22 +23,10 @@ ContainedRead = tuple[np.ndarray, list[tuple[int, int, str]]]
 
 
 @dataclass(frozen=True)
-class Damage:
-    """A rectangle of the slide, in pixels at the model's mpp, that is not analysed: it cannot be read, and why."""
+class Damage(Rectangle):
+    """A rectangle, in pixels at the model's mpp, that is not analysed: it cannot be read, and why."""
 
-    x_px: int
-    y_px: int
-    width_px: int
-    height_px: int
     reason: str = field(compare=False)
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.y_px, self.y_px + self.height_px)
-
-    @property
-    def columns(self) -> slice:
-        return slice(self.x_px, self.x_px + self.width_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +41,8 @@ class ReadTile:
 class TileReader:
     """Reads tiles with their true surroundings.
 
-    Tiles are put together from blocks on a grid of the whole slide: a resampled pixel may otherwise differ by one grey
-    level with the region it is read in, and logits by 1e-2. Neighbouring tiles share the blocks of their margins.
+    Tiles are put together from blocks on a grid of the whole slide, so that neighbours share those of their margins: at
+    1,024 pixels a tile and a margin of 96, four tenths of all pixels would else be read and resampled twice.
 
     Args:
         slide: the slide; outside it all is white.

@@ -1,7 +1,6 @@
 """A folder of segmented slides: one sub-folder each, finished ones known again, interrupted ones done anew."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from wsi_hf.inference.provenance import slide_fingerprint
 from wsi_hf.inference.segmentation import describe_run, segment_slide
 from wsi_hf.inference.streaming import Tissue
 from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
 
 RUN = "run.json"
@@ -80,8 +80,7 @@ class SegmentationFolder:
         target = self.folder / slide.slide_id
         summary = self.finished(slide, fingerprint)
         if summary is None:
-            part = self.folder / f".{slide.slide_id}.{os.getpid()}.part"
-            try:
+            with replacing(target) as part:
                 part.mkdir()
                 result = segment_slide(
                     self.network,
@@ -94,9 +93,6 @@ class SegmentationFolder:
                 )
                 result.provenance["slide"]["fingerprint"] = fingerprint
                 result.write_beside_map(part)
-                os.replace(part, target)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
             summary = result.summary
         return {**summary, "folder": str(target)}
 
@@ -117,9 +113,8 @@ class SegmentationFolder:
         elif any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise ValueError(f"{self.folder} is not empty and holds no {RUN} of an earlier run; choose another folder")
         else:
-            part = path.with_name(f".{RUN}.{os.getpid()}.part")
-            part.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
-            os.replace(part, path)
+            with replacing(path) as part:
+                part.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
 
     def _remove_leftovers(self) -> None:
         """Remove what processes that are no more left unfinished."""

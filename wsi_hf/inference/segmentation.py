@@ -44,6 +44,7 @@ def segment_slide(
     threshold: float = 0.5,
     smallest_um2: float = 100.0,
     map_path: str | Path | None = None,
+    keep_margins: bool = False,
     progress: bool = False,
 ) -> SlideSegmentation:
     """Compute the probability map of a slide.
@@ -61,6 +62,7 @@ def segment_slide(
         threshold: probability from which a pixel, and a slide by its best pixel, counts as malignant.
         smallest_um2: smaller lesions are not outlined.
         map_path: folder for the map; by default a temporary one that vanishes with the last use of the array.
+        keep_margins: give the margins l1 - l0 of all pixels too: they rank pixels whose probability rounds to 1.
         progress: show a progress bar.
 
     Raises:
@@ -77,7 +79,7 @@ def segment_slide(
     grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
     tiles, damages = grid.tiles(mask), list[Damage]()
     provenance = describe_run(network, slide, tissue, threshold, smallest_um2)
-    writer = MapWriter(Path(map_path) if map_path else temporary_path(), grid, provenance)
+    writer = MapWriter(Path(map_path) if map_path else temporary_path(), grid, provenance, keep_margins)
     if not map_path:
         weakref.finalize(writer.array, shutil.rmtree, Path(writer.path).parent, ignore_errors=True)
     stream = stream_tiles(
@@ -109,6 +111,7 @@ def segment_slide(
         tiles=tiles,
         provenance=provenance,
         seconds=time.perf_counter() - start,
+        margins=writer.margins,
     )
 
 

@@ -19,8 +19,7 @@ from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
-from wsi_hf.slides.tissue import find_tissue
-from wsi_hf.slides.tissue import tissue_mask as find_tissue_in
+from wsi_hf.slides.tissue import find_tissue, find_tissue_in
 
 logger = logging.getLogger(__name__)
 

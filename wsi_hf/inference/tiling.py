@@ -1,8 +1,7 @@
 """The grid of tiles that covers a slide: aligned so that they join without a seam, and only where there is tissue.
 
 Everything here is in pixels of the slide at the model's mpp (`_px`). A tissue mask is a bool array of any resolution
-that spans the
-whole slide: pixel i of n lies in mask column floor((i + 0.5) * columns / n).
+that spans the whole slide: pixel i of n lies in mask column floor((i + 0.5) * columns / n).
 """
 
 import math
@@ -15,14 +14,9 @@ EVEN_STEP = 64
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One cell of the grid, cut off at the slide's border.
+class Rectangle:
+    """Part of a slide: x_px, y_px is its corner."""
 
-    x_px, y_px: its corner. width_px, height_px: what of it lies on the slide. index: its place in the whole grid, row
-    by row.
-    """
-
-    index: int
     x_px: int
     y_px: int
     width_px: int
@@ -35,6 +29,13 @@ class Tile:
     @property
     def columns(self) -> slice:
         return slice(self.x_px, self.x_px + self.width_px)
+
+
+@dataclass(frozen=True)
+class Tile(Rectangle):
+    """One cell of the grid, cut off at the slide's border. index: its place in the whole grid, row by row."""
+
+    index: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class TileGrid:
         if tile_size < 1:
             raise ValueError(f"tile_size must be positive; got {tile_size}")
         longest = _round_up(tile_size, alignment)
-        step = max(alignment, EVEN_STEP) if longest % EVEN_STEP == 0 else alignment
+        step = math.lcm(alignment, EVEN_STEP) if longest % EVEN_STEP == 0 else alignment
         width, height = (_round_up(math.ceil(n / math.ceil(n / longest)), step) for n in size_px)
         return cls(size_px, (width, height))
 
@@ -73,7 +74,7 @@ class TileGrid:
     def tile(self, index: int) -> Tile:
         row, column = divmod(index, self.shape[1])
         x, y = column * self.tile_px[0], row * self.tile_px[1]
-        return Tile(index, x, y, min(self.tile_px[0], self.size_px[0] - x), min(self.tile_px[1], self.size_px[1] - y))
+        return Tile(x, y, min(self.tile_px[0], self.size_px[0] - x), min(self.tile_px[1], self.size_px[1] - y), index)
 
     def tiles(self, tissue: np.ndarray | None = None) -> list[Tile]:
         """The tiles that hold tissue, row by row; all of them without a mask."""

@@ -1,7 +1,6 @@
 """Outlines of lesions: ASAP's XML <-> polygons <-> masks. All coordinates are level-0 pixels, (x, y)."""
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,6 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
+
+from wsi_hf.slides.replacing import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +61,8 @@ def write_asap(path: str | Path, polygons: Polygon | MultiPolygon) -> Path:
     for group in ("Tumor", "Exclusion"):
         ElementTree.SubElement(groups, "Group", {"Name": group, "PartOfGroup": "None", "Color": "#F4FA58"})
     ElementTree.indent(root)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        ElementTree.ElementTree(root).write(unfinished, encoding="utf-8", xml_declaration=True)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as part:
+        ElementTree.ElementTree(root).write(part, encoding="utf-8", xml_declaration=True)
     return path
 
 

@@ -1,6 +1,5 @@
 """The one writer of pyramidal TIFF: tiled JPEG that OpenSlide opens, with its mpp."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import tifffile
+
+from wsi_hf.slides.replacing import replacing
 
 IN_MEMORY_BYTES = 2**28
 """Reduced levels larger than this lie in a temporary file while they are written."""
@@ -33,19 +34,15 @@ def write_pyramid(
     path = Path(path)
     if len(image.shape) != 3 or image.shape[2] != 3:
         raise ValueError(f"{path.name}: an RGB image of shape (H, W, 3) is needed, not {tuple(image.shape)}")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with tifffile.TiffWriter(part, bigtiff=image.shape[0] * image.shape[1] > 2**29) as tif:
-            level = 0
-            while True:
-                _write_level(tif, image, mpp * 2**level, tile, quality, reduced=level > 0)
-                if min(image.shape[:2]) <= max(1, smallest):
-                    break
-                image = _half(image)
-                level += 1
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    bigtiff = image.shape[0] * image.shape[1] > 2**29
+    with replacing(path) as part, tifffile.TiffWriter(part, bigtiff=bigtiff) as tif:
+        level = 0
+        while True:
+            _write_level(tif, image, mpp * 2**level, tile, quality, reduced=level > 0)
+            if min(image.shape[:2]) <= max(1, smallest):
+                break
+            image = _half(image)
+            level += 1
     return path
 
 

@@ -8,6 +8,7 @@ both start at the same corner. Points and sizes are (x, y) and (width, height), 
 import logging
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -26,10 +27,12 @@ SQUARE_TOLERANCE = 0.03
 """How far mpp may differ between x and y."""
 LEVEL_TOLERANCE = 0.02
 """A level coarser than the target by no more than this still counts as fine enough."""
-READ_LIMIT_PX = 2048
-"""Longer sides are read in parts, so that memory does not grow with the region."""
 BLOCK_PX = 256
+"""Side of the blocks, on a fixed lattice of the grid, that resampled regions are put together from."""
+STEP_PX = 64
 """Side of the fixed lattice of reads on levels whose downsample is not a whole number."""
+READ_LIMIT_PX = 2048
+"""Side of a window of a level that is read at once: memory does not grow with the region."""
 FILTER, FILTER_SUPPORT = Image.Resampling.BICUBIC, 2.0
 
 
@@ -76,7 +79,8 @@ class Slide:
     def read_region_px(self, origin_px: tuple[int, int], size_px: tuple[int, int], mpp: float) -> np.ndarray:
         """Read a rectangle of the grid at `mpp`: the nearest finer level, resampled with antialiasing.
 
-        Each pixel is computed from its true neighbours, also those outside the rectangle: tiles join without a seam.
+        A pixel is computed from its true neighbours, also those outside the rectangle, and has the same value whatever
+        rectangle it is read in: tiles join without a seam.
 
         Args:
             origin_px: (x, y) of the first pixel; may be negative.
@@ -88,16 +92,13 @@ class Slide:
         """
         level = self._level_for(mpp)
         shrink = round(mpp / self.mpp / self._scale(level), 9)  # level pixels a grid pixel
-        part = max(1, int(READ_LIMIT_PX / shrink))
+        block = READ_LIMIT_PX if shrink == 1 else min(BLOCK_PX, max(1, int(_power_of_two(READ_LIMIT_PX / shrink))))
         (x, y), (width, height) = origin_px, size_px
-        if width <= part and height <= part:
-            return self._read_part(origin_px, size_px, level, shrink)
         region = np.empty((height, width, 3), np.uint8)
-        for top in range(0, height, part):
-            for left in range(0, width, part):
-                size = min(part, width - left), min(part, height - top)
-                pixels = self._read_part((x + left, y + top), size, level, shrink)
-                region[top : top + size[1], left : left + size[0]] = pixels
+        for top, bottom in _cuts(y, y + height, block):
+            for left, right in _cuts(x, x + width, block):
+                pixels = self._read_within_block((left, top, right, bottom), level, shrink, block)
+                region[top - y : bottom - y, left - x : right - x] = pixels
         return region
 
     def read_patch(self, center_l0: tuple[float, float], size_px: int, mpp: float) -> np.ndarray:
@@ -157,23 +158,30 @@ class Slide:
         sizes = zip(self.dimensions_l0, self.level_dimensions[level], strict=True)
         return scale if all(abs(size_l0 / scale - size) < 1 for size_l0, size in sizes) else downsample
 
-    def _read_part(self, origin_px: tuple[int, int], size_px: tuple[int, int], level: int, shrink: float) -> np.ndarray:
+    def _read_within_block(
+        self, box_px: tuple[int, int, int, int], level: int, shrink: float, block: int
+    ) -> Image.Image:
+        """Read (left, top, right, bottom), all within one block, and resample it from `level`."""
+        left, top, right, bottom = box_px
+        size = right - left, bottom - top
         if shrink == 1:
-            return np.array(self._read_level(origin_px, size_px, level))
+            return self._read_level((left, top), size, level)
         margin = math.ceil(FILTER_SUPPORT * max(shrink, 1)) + 1
-        (x, y), (width, height) = origin_px, size_px
-        left, top = math.floor(x * shrink) - margin, math.floor(y * shrink) - margin
-        box = (x * shrink - left, y * shrink - top, (x + width) * shrink - left, (y + height) * shrink - top)
-        window = self._read_level((left, top), (math.ceil(box[2]) + margin, math.ceil(box[3]) + margin), level)
-        return np.array(window.resize(size_px, FILTER, box=box))
+        x0, x1 = _level_edges(left, right, shrink, block)
+        y0, y1 = _level_edges(top, bottom, shrink, block)
+        x, y = math.floor(x0) - margin, math.floor(y0) - margin
+        window = self._read_level((x, y), (math.ceil(x1) + margin - x, math.ceil(y1) + margin - y), level)
+        # one axis at a time: Pillow would take the order, and round between, by the shape of the window
+        rows = window.resize((size[0], window.height), FILTER, box=(x0 - x, 0, x1 - x, window.height))
+        return rows.resize(size, FILTER, box=(0, y0 - y, size[0], y1 - y))
 
     def _read_level(self, origin: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
         """Read a window of one level, given in pixels of that level, onto white."""
         canvas = Image.new("RGB", size, WHITE)
         downsample = self.level_downsamples[level]
-        for (x, y), block in _blocks(origin, size, self.level_dimensions[level], whole=downsample % 1 == 0):
-            image = self._read_openslide((round(x * downsample), round(y * downsample)), block, level)
-            if block == size and image.getchannel("A").getextrema() == (255, 255):
+        for (x, y), part in _reads(origin, size, self.level_dimensions[level], whole=downsample % 1 == 0):
+            image = self._read_openslide((round(x * downsample), round(y * downsample)), part, level)
+            if part == size and image.getchannel("A").getextrema() == (255, 255):
                 return image.convert("RGB")
             canvas.paste(image, (x - origin[0], y - origin[1]), image)
         return canvas
@@ -194,7 +202,30 @@ class Slide:
             ) from error
 
 
-def _blocks(
+def _cuts(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
+    """Cut a range where the lattice of blocks does."""
+    edges = [start, *range((start // block + 1) * block, stop, block), stop]
+    return pairwise(edges)
+
+
+def _level_edges(start: int, stop: int, shrink: float, block: int) -> tuple[float, float]:
+    """Where pixels `start` to `stop`, all of one block, begin and end, in pixels of the level.
+
+    Pillow takes coordinates as float32. Blocks therefore begin at multiples of a power of two, within 1/64 of a pixel
+    of where they should, and are divided evenly: every coordinate is exact, and so are the weights of the neighbours.
+    """
+    index, step = start // block, _power_of_two(shrink) / 32
+    first, last = (round(i * block * shrink / step) * step for i in (index, index + 1))
+    pixel = (last - first) / block
+    return first + (start - index * block) * pixel, first + (stop - index * block) * pixel
+
+
+def _power_of_two(x: float) -> float:
+    """The largest power of two that is at most x."""
+    return 2.0 ** (math.frexp(x)[1] - 1)
+
+
+def _reads(
     origin: tuple[int, int], size: tuple[int, int], level_size: tuple[int, int], whole: bool
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """(origin, size) of the reads that make up a window of a level, without what lies outside the slide.
@@ -210,9 +241,9 @@ def _blocks(
     if whole:
         yield (first[0], first[1]), (last[0] - first[0], last[1] - first[1])
         return
-    for y in range(first[1] // BLOCK_PX * BLOCK_PX, last[1], BLOCK_PX):
-        for x in range(first[0] // BLOCK_PX * BLOCK_PX, last[0], BLOCK_PX):
-            yield (x, y), (min(BLOCK_PX, level_size[0] - x), min(BLOCK_PX, level_size[1] - y))
+    for y in range(first[1] // STEP_PX * STEP_PX, last[1], STEP_PX):
+        for x in range(first[0] // STEP_PX * STEP_PX, last[0], STEP_PX):
+            yield (x, y), (min(STEP_PX, last[0] - x), min(STEP_PX, last[1] - y))
 
 
 def _slide_id(path: Path) -> str:

@@ -36,13 +36,13 @@ def find_tissue(slide: Slide, mpp: float = 8.0) -> np.ndarray:
         bool, shape (H, W) = `slide.size_px(mpp)` reversed: cell (i, j) is pixel (x=j, y=i) of the slide's grid at
         `mpp`.
     """
-    mask = tissue_mask(slide.read_region_px((0, 0), slide.size_px(mpp), mpp), mpp)
+    mask = find_tissue_in(slide.read_region_px((0, 0), slide.size_px(mpp), mpp), mpp)
     if not mask.any():
         logger.warning("%s: no tissue found", slide.slide_id)
     return mask
 
 
-def tissue_mask(image: np.ndarray, mpp: float) -> np.ndarray:
+def find_tissue_in(image: np.ndarray, mpp: float) -> np.ndarray:
     """Find the tissue of an image: Otsu's threshold on `stain_density`, kept within `THRESHOLD_RANGE`, then cleaned.
 
     Args:
