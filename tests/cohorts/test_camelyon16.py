@@ -105,6 +105,25 @@ def test_there_are_twenty_slides_that_are_not_exhaustively_annotated():
     assert {"tumor_010", "tumor_110"} < NOT_EXHAUSTIVELY_ANNOTATED
 
 
+def test_slides_whose_outlines_leave_tumour_out_are_marked(tmp_path):
+    names = ("normal_010", "tumor_010", "tumor_011", "test_001", "test_114")
+    folder = make(tmp_path, *(f"images/{name}.tif" for name in names), reference="test_001,Normal\ntest_114,Tumor\n")
+    assert [row["slide_id"] for row in load_cohort(folder) if not row["exhaustive"]] == ["test_114", "tumor_010"]
+    (folder / "synthetic.json").touch()  # CAMELYON16's names, not its slides
+    assert all(load_cohort(folder)["exhaustive"])
+
+
+def test_names_of_early_copies_are_read(tmp_path):
+    folder = make(
+        tmp_path, "training/normal/Normal_001.tif", "testing/images/Test_001.tif", "testing/images/Test_002.tif",
+        "training/tumor/Tumor_001.tif", "training/lesion_annotations/Tumor_001.xml",
+        reference="Test_001,Tumor,Macro\nTest_002,Normal,None\n", at="testing/reference.csv",
+    )  # fmt: skip
+    cohort = load_cohort(folder)
+    assert rows(cohort) == EXPECTED
+    assert cohort["annotation"][3] == str(tmp_path / "training/lesion_annotations/Tumor_001.xml")
+
+
 def test_a_folder_without_slides_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"no slides in .*; expected images/"):
         load_camelyon16(make(tmp_path, "images/readme.txt"))
@@ -155,12 +174,13 @@ def test_a_table_of_ones_own_needs_paths_and_labels_only(tmp_path):
 
 
 def test_a_table_may_say_more(tmp_path):
-    header, far = "slide_id,path,label,split,annotation,mpp,note", f"{tmp_path}/more/b.svs"
-    text = f"{header}\nx,a.svs,0,test,,0.25,n\ny,{far},tumor,,b.xml,,\n"
+    header, far = "slide_id,path,label,split,annotation,mpp,note,exhaustive", f"{tmp_path}/more/b.svs"
+    text = f"{header}\nx,a.svs,0,test,,0.25,n,\ny,{far},tumor,,b.xml,,,No\n"
     cohort = load_table(table(tmp_path, text))
     assert rows(cohort) == [("x", "benign", "test"), ("y", "malignant", "train")]
     assert cohort["annotation"] == [None, str(tmp_path / "b.xml")]
     assert cohort["mpp"] == [0.25, None]
+    assert cohort["exhaustive"] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +190,7 @@ def test_a_table_may_say_more(tmp_path):
         ("path,label\n", "no slides in"),
         ("path,label\na.svs,perhaps\n", "a.svs has label 'perhaps'"),
         ("path,label,split\na.svs,benign,holdout\n", "split 'holdout'"),
+        ("path,label,exhaustive\na.svs,benign,partly\n", "a.svs has exhaustive 'partly'; say yes or no"),
         ("path,label\ngone.svs,benign\na.svs,benign\n", "files that are not there: .*gone.svs"),
         ("path,label,annotation\na.svs,malignant,gone.xml\n", "files that are not there: .*gone.xml"),
         ("path,label\na.svs,benign\na.svs,malignant\n", "lists slides twice: a"),

@@ -116,7 +116,7 @@ def test_tumour_covers_the_wanted_share_of_the_tissue(share):
     for seed in range(5):
         regions = draw_regions(np.random.default_rng(seed), 384, share)
         covered = (regions == Region.TUMOUR).sum() / (regions != Region.GLASS).sum()
-        assert covered == pytest.approx(share, rel=0.35, abs=0.003)  # no island is smaller than one can see
+        assert covered == pytest.approx(share, rel=0.35)  # no island is smaller than one can see
 
 
 def test_benign_slides_hold_everything_but_tumour():
@@ -136,7 +136,7 @@ def colour_histograms(image: np.ndarray) -> np.ndarray:
 
 
 def test_colour_alone_does_not_tell_malignant_slides():
-    slides = cohort_slides(64, 32, 768, 0, (0.005, 0.20))  # the default cohort; about 20 s, drawn and not written
+    slides = cohort_slides(64, 32, 768, 42, (0.005, 0.20))  # the demo's cohort; about 20 s, drawn and not written
     features = np.array([colour_histograms(render(slide)[0]) for slide in slides])
     labels = np.array([slide.malignant for slide in slides])
     aucs = {}

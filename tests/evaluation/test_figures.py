@@ -6,7 +6,7 @@ from shapely import MultiPolygon, box
 from wsi_hf.evaluation.figures import plot_froc, plot_roc, plot_training
 from wsi_hf.evaluation.froc import froc
 from wsi_hf.evaluation.froc_bootstrap import froc_interval
-from wsi_hf.evaluation.overlays import OverlayPanel, _outline_in_image, plot_gallery, plot_overlay, reduce_map
+from wsi_hf.evaluation.overlays import OverlayPanel, outline_rings, plot_gallery, plot_overlay, reduce_map
 from wsi_hf.evaluation.placement import TumourShare
 from wsi_hf.evaluation.roc import roc_auc
 
@@ -85,9 +85,9 @@ def test_masks_and_polygons_give_the_same_outline():
     mask = np.zeros((6, 4), bool)
     mask[2:4, 1:3] = True
     panel = {"image": slide(60, 40), "probabilities": np.zeros((6, 4))}
-    (of_mask,) = _outline_in_image(OverlayPanel(**panel, truth=mask))
+    (of_mask,) = outline_rings(OverlayPanel(**panel, truth=mask))
     polygons = MultiPolygon([box(100, 200, 300, 400)])
-    (of_polygons,) = _outline_in_image(OverlayPanel(**panel, truth=polygons, dimensions_l0=(400, 600)))
+    (of_polygons,) = outline_rings(OverlayPanel(**panel, truth=polygons, dimensions_l0=(400, 600)))
     for points in (of_mask, of_polygons):
         assert points.min(axis=0).tolist() == pytest.approx([9.5, 19.5])
         assert points.max(axis=0).tolist() == pytest.approx([29.5, 39.5])
@@ -96,7 +96,7 @@ def test_masks_and_polygons_give_the_same_outline():
 def test_polygons_need_the_slides_size():
     panel = OverlayPanel(slide(), np.zeros((6, 4)), MultiPolygon([box(0, 0, 1, 1)]), "tumor_001")
     with pytest.raises(ValueError, match="tumor_001: polygons are drawn with dimensions_l0"):
-        _outline_in_image(panel)
+        outline_rings(panel)
 
 
 def test_a_map_is_reduced_to_means_of_its_cells():

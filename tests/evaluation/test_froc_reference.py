@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from froc_reference import reference_froc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.froc_reference import reference_froc
 from wsi_hf.evaluation.froc import froc
 
 

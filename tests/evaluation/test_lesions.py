@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from froc_reference import reference_regions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from wsi_hf.evaluation.lesions import evaluation_mask, find_lesions, grow
+from tests.evaluation.froc_reference import reference_regions
+from wsi_hf.evaluation.lesions import evaluation_mask, fill_holes, find_lesions, grow
 
 NO_GROWTH = 100.0  # um per pixel: half of 75 um is less than a pixel, a region of three pixels in a row is no ITC
 
@@ -128,3 +128,9 @@ def test_labels_are_looked_up_in_every_window_and_are_0_outside():
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 40)])
 def test_masks_smaller_than_the_growth_are_handled(shape):
     assert find_lesions(np.ones(shape, bool)).n_regions == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_holes_are_those_that_scipy_fills(region):
+    np.testing.assert_array_equal(fill_holes(region), ndimage.binary_fill_holes(region))

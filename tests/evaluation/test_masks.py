@@ -4,7 +4,14 @@ import shapely
 import tifffile
 from shapely import MultiPolygon, Polygon
 
-from wsi_hf.evaluation.masks import mask_downsample, mask_from_polygons, mask_from_tiff, mask_from_xml, mask_shape
+from wsi_hf.evaluation.masks import (
+    mask_downsample,
+    mask_from_polygons,
+    mask_from_tiff,
+    mask_from_xml,
+    mask_scale,
+    mask_shape,
+)
 from wsi_hf.evaluation.polygon_mask import PolygonMask
 from wsi_hf.slides.annotations import rasterize, write_asap
 
@@ -88,3 +95,9 @@ def test_a_lazy_mask_is_the_whole_mask_wherever_it_is_read(downsample):
 
 def test_a_lazy_mask_of_nothing_is_empty():
     assert not PolygonMask(MultiPolygon(), (5, 5), 1.0)[1:4, 0:5].any()
+
+
+def test_the_challenges_scanners_share_its_constant_and_others_its_pixel_size():
+    assert mask_scale(0.243) == mask_scale(0.226) == (0.243, 32.0)
+    mpp, downsample = mask_scale(0.5)
+    assert (mpp, mpp * downsample) == (0.5, pytest.approx(7.776))

@@ -1,6 +1,8 @@
 """The `evaluate` modules, loaded from their folder without a network and from the class."""
 
+import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 import evaluate
@@ -72,3 +74,13 @@ def test_each_folder_is_ready_to_be_a_space(name):
     card = (FOLDER / name / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\n")
     assert "sdk: gradio" in card
+
+
+@pytest.mark.parametrize("name", ["froc", "slide_auc"])
+def test_the_page_of_a_space_gets_as_far_as_gradio(name, monkeypatch):
+    app = FOLDER / name / "app.py"
+    runpy.run_path(str(app), run_name="app")  # imported, it starts nothing
+    if importlib.util.find_spec("gradio") is None:
+        monkeypatch.chdir(app.parent)
+        with pytest.raises(ImportError, match="gradio"):
+            runpy.run_path(str(app), run_name="__main__")

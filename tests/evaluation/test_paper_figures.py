@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from wsi_hf.cli import main
 from wsi_hf.evaluation.paper_figures import expected_divergence, plot_figure_1, pull_of_a_malignant_label
 from wsi_hf.models.divergence import beta_1_for
 
+KINDS = ("png", "svg")
 Q_1 = np.linspace(0.001, 0.999, 999)
 
 
@@ -32,3 +34,18 @@ def test_the_pull_of_a_label_is_q_to_the_beta_times_the_rest():
 def test_figure_1_is_drawn(tmp_path):
     plot_figure_1(tmp_path / "figure_1.png")
     assert imread(tmp_path / "figure_1.png").std() > 0.01
+
+
+def test_a_runs_figures_are_drawn(evaluated, tmp_path):
+    assert main(["figures", "--out", str(tmp_path / "figures"), "--run", str(evaluated)]) == 0
+    names = [f"{name}.{kind}" for name in ("figure_1", "figure_3", "figure_4_left", "figure_4_right") for kind in KINDS]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == names
+    for name in names[::2]:
+        assert imread(tmp_path / "figures" / name).std() > 0.01
+
+
+def test_figures_need_a_run_that_was_evaluated(tmp_path, caplog):
+    assert main(["figures", "--out", str(tmp_path / "figures"), "--run", str(tmp_path)]) == 1
+    assert "run wsi-hf evaluate first" in caplog.text
+    assert main(["figures", "--out", str(tmp_path / "figures")]) == 0
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["figure_1.png", "figure_1.svg"]

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from wsi_hf.evaluation import blocks
-from wsi_hf.evaluation.pixel import PixelScores, margin_codes, outline_band
+from wsi_hf.evaluation.pixel import PixelScores, count_pixels, margin_codes, outline_band
 
 P = np.array([[0.9, 0.6], [0.4, 0.0]], np.float32)
 TRUTH = np.array([[1, 0], [1, 0]], bool)
@@ -145,7 +145,7 @@ def test_without_tumour_average_precision_is_undefined_and_json_says_null():
 @pytest.mark.parametrize(
     ("p", "truth", "reason"),
     [
-        (P[:1], TRUTH, r"a: truth has shape \(2, 2\), probabilities \(1, 2\)"),
+        (P[:1], TRUTH, r"a: truth has shape \(2, 2\), the map \(1, 2\)"),
         (P * 2, TRUTH, r"a: probabilities must lie in \[0, 1\]"),
         (np.full((2, 2), np.nan), TRUTH, r"a: probabilities must lie in \[0, 1\]"),
         ((P * 255).astype(np.uint8), TRUTH, "a: probabilities are floats.*divide 8-bit maps by 255"),
@@ -162,3 +162,16 @@ def test_a_slide_is_added_once_and_no_slide_is_an_error():
         scores.add("a", P, TRUTH)
     with pytest.raises(ValueError, match="no slide has been added"):
         PixelScores().result()
+
+
+def test_margins_count_as_their_probabilities_and_beyond():
+    margins = np.array([[3.0, -1.0], [40.0, -np.inf]], np.float32)
+    truth = np.array([[True, False], [False, False]])
+    by_margin = count_pixels("a", margins, truth, margins=True)
+    by_probability = count_pixels("a", 1 / (1 + np.exp(-margins.astype(float))), truth)
+    np.testing.assert_array_equal(by_margin.confusion, by_probability.confusion)
+    assert by_margin.count.tolist() == [1, 1, 1, 1]
+    saturated = count_pixels("a", np.array([[40.0, 50.0]], np.float32), np.array([[False, True]]), margins=True)
+    assert len(saturated.place) == 2  # two scores: as float32 probabilities both are 1
+    with pytest.raises(ValueError, match="a: margins must be finite"):
+        count_pixels("a", np.array([[np.nan, 1.0]], np.float32), np.array([[False, True]]), margins=True)

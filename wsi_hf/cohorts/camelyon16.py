@@ -8,6 +8,7 @@ A cohort is a `datasets.Dataset` with one row a slide:
     split        str: train, validation or test
     annotation   str or None: the ASAP outline of the tumour; for evaluation only, labels never come from it
     mpp          float or None: um per level-0 pixel, where the file's own is to be overridden
+    exhaustive   bool: all tumour is outlined; a slide of which that is not so cannot be judged pixel by pixel
 """
 
 import csv
@@ -18,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Features, Value
+
+from wsi_hf.cohorts.manifest import Cohort, load_manifest
+from wsi_hf.slides.slide import MppError, Slide
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ FEATURES = Features(
         "split": Value("string"),
         "annotation": Value("string"),
         "mpp": Value("float64"),
+        "exhaustive": Value("bool"),
     }
 )
 
@@ -41,12 +46,21 @@ WITHDRAWN: Mapping[str, str] = {
 }
 """Slides of CAMELYON16 that are left out."""
 NOT_IN_FROC = frozenset({"test_114"})
-"""Test slides that are not exhaustively annotated: excluded from FROC, kept for the AUC."""
+"""Test slides of which some tumour lies outside the outlines: excluded from FROC, kept for the AUC."""
 NOT_EXHAUSTIVELY_ANNOTATED = frozenset(
     f"tumor_{number:03d}"
     for number in (10, 15, 18, 20, 25, 29, 33, 34, 44, 46, 51, 54, 55, 56, 67, 79, 85, 92, 95, 110)
 )  # fmt: skip
 """Training slides of which some tumour lies outside the outlines."""
+RELEASE: Mapping[str, frozenset[str]] = {
+    kind: frozenset(f"{kind}_{number:03d}" for number in range(1, last + 1)) - set(WITHDRAWN)
+    for kind, last in (("normal", 160), ("tumor", 111), ("test", 130))
+}
+"""The slides of the release: 159 normal and 111 tumour ones for training, 129 for test."""
+SCANNERS_MPP: Mapping[str, tuple[float, float]] = {"Radboud": (0.2425, 0.2435), "Utrecht": (0.226, 0.2275)}
+"""Range of um per level-0 pixel of each of the two scanners."""
+SYNTHETIC = "synthetic.json"
+"""Stands in the folder of a synthetic cohort: its slides have CAMELYON16's names, and none of these facts."""
 
 # (images, annotations) of both layouts seen in the wild; a folder that is not there holds nothing
 SLIDE_FOLDERS = (
@@ -57,16 +71,30 @@ SLIDE_FOLDERS = (
 )
 REFERENCES = ("evaluation/reference.csv", "testing/reference.csv")
 SLIDE_NAME = re.compile(r"(normal|tumor|test)_\d+")
+YES_OR_NO = {"": True, "yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 LABEL_NAMES = {"normal": 0, "tumor": 1, "benign": 0, "malignant": 1, "0": 0, "1": 1}
 
 
-def load_cohort(path: str | Path) -> Dataset:
-    """Load a cohort: a folder in a layout of CAMELYON16, or a CSV table of one's own slides (`load_table`)."""
+def load_cohort(
+    path: str | Path, slides: str | Path | None = None, verify: bool = False, revision: str | None = None
+) -> Cohort:
+    """Load a cohort: a folder in a layout of CAMELYON16, a CSV table of one's own slides (`load_table`), or a manifest.
+
+    Args:
+        path: folder or table; with `slides`, the name of a manifest on the Hub (`Cohort.push_to_hub`).
+        slides: where the slides of the manifest lie.
+        verify: compare their checksums, which takes as long as reading them all.
+        revision: of the manifest.
+    """
+    if slides is not None:
+        return load_manifest(str(path), slides, FEATURES, verify, revision)
     path = Path(path)
+    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
+        raise FileNotFoundError(f"there is no folder {path}; if it is a manifest on the Hub, say where its slides are")
     return load_table(path) if path.suffix.lower() == ".csv" else load_camelyon16(path)
 
 
-def load_camelyon16(folder: str | Path) -> Dataset:
+def load_camelyon16(folder: str | Path) -> Cohort:
     """Load CAMELYON16, or a cohort in its form, from either layout.
 
         images/{normal,tumor,test}_NNN.tif   annotations/*.xml              evaluation/reference.csv
@@ -79,13 +107,15 @@ def load_camelyon16(folder: str | Path) -> Dataset:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no cohort folder {folder}")
-    slides = _find_slides(folder)
+    slides = find_slides(folder)
     if not slides:
         raise ValueError(
             f"no slides in {folder}; expected images/{{normal,tumor,test}}_NNN.tif or training/ and testing/"
         )
-    labels = _read_reference(folder)
+    labels = read_reference(folder)
     _check_labels(labels, slides)
+    synthetic = (folder / SYNTHETIC).exists()
+    partly = frozenset() if synthetic else NOT_IN_FROC | NOT_EXHAUSTIVELY_ANNOTATED
     rows = []
     for slide_id, (path, annotation) in slides.items():
         kind = slide_id.split("_")[0]
@@ -94,16 +124,17 @@ def load_camelyon16(folder: str | Path) -> Dataset:
         elif kind != "test" or slide_id in labels:
             label = labels[slide_id] if kind == "test" else LABEL_NAMES[kind]
             split = "test" if kind == "test" else "train"
-            outline = str(annotation) if label and annotation.exists() else None
-            rows.append(_row(slide_id, path, label, split, outline, None))
-    return _dataset(rows)
+            outline = str(annotation) if label and annotation else None
+            rows.append(_row(slide_id, path, label, split, outline, None, slide_id not in partly))
+    return Cohort.of(rows, FEATURES, *(("synthetic slides", "apache-2.0") if synthetic else ("CAMELYON16", "cc0-1.0")))
 
 
-def load_table(path: str | Path) -> Dataset:
+def load_table(path: str | Path) -> Cohort:
     """Load one's own slides from a CSV table with a header.
 
     Columns: path, label (benign or malignant; also normal/tumor, 0/1), and where wanted slide_id (else the file's
-    name), split (train, validation or test; else train), annotation, mpp. Paths are relative to the table.
+    name), split (train, validation or test; else train), annotation, mpp, exhaustive (no where some tumour lies outside
+    the outlines: the slide then counts for the AUC alone). Paths are relative to the table.
     """
     path = Path(path)
     with open(path, newline="", encoding="utf-8-sig") as file:
@@ -117,10 +148,10 @@ def load_table(path: str | Path) -> Dataset:
     if not rows:
         raise ValueError(f"no slides in {path}")
     _check_table(path, rows)
-    return _dataset(rows)
+    return Cohort.of(rows, FEATURES, None, None)
 
 
-def split_validation(cohort: Dataset, fraction: float, seed: int) -> Dataset:
+def split_validation(cohort: Cohort, fraction: float, seed: int) -> Cohort:
     """Turn a share of the training slides into a validation split, the same share of each label (at least one slide).
 
     Args:
@@ -145,25 +176,42 @@ def split_validation(cohort: Dataset, fraction: float, seed: int) -> Dataset:
             )
         for row in rng.permutation(train)[:count]:
             splits[row] = "validation"
-    return Dataset.from_dict({**cohort.to_dict(), "split": splits}, features=cohort.features)
+    return Cohort.from_dict({**cohort.to_dict(), "split": splits}, features=cohort.features, info=cohort.info)
 
 
-def _find_slides(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """{slide_id: (slide, where its annotation would be)}, sorted by name."""
-    found: dict[str, tuple[Path, Path]] = {}
+def open_slide(row: Mapping[str, Any], mpp: float | None = None) -> Slide:
+    """Open the slide of a cohort's row.
+
+    Args:
+        row: of a cohort; its own mpp comes first.
+        mpp: um per level-0 pixel, used where neither the row nor the file says.
+    """
+    if row["mpp"] is not None or mpp is None:
+        return Slide(row["path"], row["mpp"])
+    try:
+        return Slide(row["path"])
+    except MppError:
+        return Slide(row["path"], mpp)
+
+
+def find_slides(folder: Path) -> dict[str, tuple[Path, Path | None]]:
+    """Find {slide_id: (slide, its annotation)}, by name. Early copies write Normal_001: upper case is read as lower."""
+    found: dict[str, tuple[Path, Path | None]] = {}
     for images, annotations in SLIDE_FOLDERS:
+        outlines = {path.stem.lower(): path for path in (folder / annotations).glob("*.xml")}
         for path in sorted((folder / images).glob("*.tif*")):
-            if not SLIDE_NAME.fullmatch(path.stem):
+            slide_id = path.stem.lower()
+            if not SLIDE_NAME.fullmatch(slide_id):
                 logger.warning("%s is left out: its name is not normal_NNN, tumor_NNN or test_NNN", path)
-            elif path.stem in found:
-                raise ValueError(f"slide {path.stem} is there twice: {found[path.stem][0]} and {path}")
+            elif slide_id in found:
+                raise ValueError(f"slide {slide_id} is there twice: {found[slide_id][0]} and {path}")
             else:
-                found[path.stem] = path, folder / annotations / f"{path.stem}.xml"
+                found[slide_id] = path, outlines.get(slide_id)
     return dict(sorted(found.items()))
 
 
-def _read_reference(folder: Path) -> dict[str, int]:
-    """{test slide: label} of reference.csv; empty where there is none."""
+def read_reference(folder: Path) -> dict[str, int]:
+    """Read {test slide: label} from reference.csv; empty where there is none."""
     path = next((folder / name for name in REFERENCES if (folder / name).exists()), None)
     if path is None:
         return {}
@@ -186,11 +234,11 @@ def _check_labels(labels: dict[str, int], slides: Iterable[str]) -> None:
     without_slide = sorted(set(labels) - set(slides) - set(WITHDRAWN))
     if without_slide:
         raise ValueError(
-            f"reference.csv labels slides that are not there: {_some(without_slide)}; add the files or remove the lines"
+            f"reference.csv labels slides that are not there: {some(without_slide)}; add the files or remove the lines"
         )
     without_label = sorted(s for s in slides if s.startswith("test_") and s not in labels and s not in WITHDRAWN)
     if without_label:
-        logger.warning("test slides without a label in reference.csv are left out: %s", _some(without_label))
+        logger.warning("test slides without a label in reference.csv are left out: %s", some(without_label))
 
 
 def _table_row(table: Path, line: dict[str, str | None]) -> dict[str, Any]:
@@ -204,7 +252,10 @@ def _table_row(table: Path, line: dict[str, str | None]) -> dict[str, Any]:
         )
     annotation = str(table.parent / fields["annotation"]) if fields.get("annotation") else None
     mpp = float(fields["mpp"]) if fields.get("mpp") else None
-    return _row(fields.get("slide_id") or path.stem, path, label, split, annotation, mpp)
+    exhaustive = YES_OR_NO.get(fields.get("exhaustive", "").lower())
+    if exhaustive is None:
+        raise ValueError(f"{table.name}: {fields['path']} has exhaustive {fields['exhaustive']!r}; say yes or no")
+    return _row(fields.get("slide_id") or path.stem, path, label, split, annotation, mpp, exhaustive)
 
 
 def _check_table(table: Path, rows: list[dict[str, Any]]) -> None:
@@ -212,23 +263,25 @@ def _check_table(table: Path, rows: list[dict[str, Any]]) -> None:
     absent = [file for file in files if not Path(file).exists()]
     if absent:
         raise ValueError(
-            f"{table.name} lists files that are not there: {_some(absent)}; paths are relative to the table"
+            f"{table.name} lists files that are not there: {some(absent)}; paths are relative to the table"
         )
     names = [row["slide_id"] for row in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{table.name} lists slides twice: {_some(twice)}; give each a slide_id of its own")
+        raise ValueError(f"{table.name} lists slides twice: {some(twice)}; give each a slide_id of its own")
 
 
 def _row(
-    slide_id: str, path: Path, label: int, split: str, annotation: str | None, mpp: float | None
+    slide_id: str,
+    path: Path,
+    label: int,
+    split: str,
+    annotation: str | None,
+    mpp: float | None,
+    exhaustive: bool,
 ) -> dict[str, Any]:
-    return dict(zip(FEATURES, (slide_id, str(path), label, split, annotation, mpp), strict=True))
+    return dict(zip(FEATURES, (slide_id, str(path), label, split, annotation, mpp, exhaustive), strict=True))
 
 
-def _dataset(rows: list[dict[str, Any]]) -> Dataset:
-    return Dataset.from_dict({name: [row[name] for row in rows] for name in FEATURES}, features=FEATURES)
-
-
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

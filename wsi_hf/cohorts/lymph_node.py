@@ -5,6 +5,7 @@ the slide's own. Benign and malignant slides share one recipe; only the islands 
 germinal centres are there in both: pale and pink as tumour, with smaller nuclei, so that colour alone tells little.
 """
 
+import bisect
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -128,16 +129,20 @@ def _spots(
 
 def _islands(rng: np.random.Generator, inside: np.ndarray, share: float) -> np.ndarray:
     """One to four irregular islands that cover `share` of what is inside."""
-    n, wanted = len(inside), max(SMALLEST_ISLAND_UM2 / CELL_UM**2, share * inside.sum())
-    spots = zip(*_spots(rng, inside, rng.integers(1, 5)), strict=True)
+    n, smallest = len(inside), SMALLEST_ISLAND_UM2 / CELL_UM**2
+    wanted = max(smallest, share * inside.sum())
+    count = min(rng.integers(1, 5), max(1, wanted // (3 * smallest)))  # few where little is wanted: specks are dropped
+    spots = zip(*_spots(rng, inside, int(count)), strict=True)
     nearest = np.min([_distance(n, x, y) / radius for x, y, radius in spots], axis=0)
     height = 0.12 * _noise(rng, n, 35.0) - nearest
     heights = np.sort(height[inside])[::-1]
-    cut = wanted
-    for _ in range(4):  # smoothing and dropping specks costs area: cut lower until enough is left
-        islands = _without_specks(ndimage.binary_opening(inside & (height >= heights[int(cut)]), iterations=2))
-        cut = min(cut + wanted - islands.sum(), len(heights) - 1)
-    return islands
+
+    def above(rank: int) -> np.ndarray:
+        return _without_specks(ndimage.binary_opening(inside & (height >= heights[rank]), iterations=2))
+
+    # smoothing and dropping specks costs area: find the height at which enough is left
+    rank = bisect.bisect_left(range(len(heights)), wanted, key=lambda rank: above(rank).sum())
+    return above(min(rank, len(heights) - 1))
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
@@ -215,7 +220,7 @@ def _stain(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray
     """Colour the concentrations with a stain, a strength and a lamp of the slide's own; uint8, shape (H, W, 3)."""
     h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.07, 3)
     e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.07, 3)
-    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.12)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.15))
+    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.30)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.30))
     lamp = np.minimum(255, rng.normal(238, 6) + rng.normal(0, 2.5, 3))
     height, width = haematoxylin.shape
     noise = rng.normal(0, 2.0, (256, 256)).astype(np.float32)

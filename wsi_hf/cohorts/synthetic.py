@@ -22,10 +22,11 @@ from wsi_hf.cohorts.camelyon16 import NOT_IN_FROC, WITHDRAWN
 from wsi_hf.cohorts.lymph_node import CELL_UM, draw_slide
 from wsi_hf.slides.annotations import polygons_from_mask, write_asap
 from wsi_hf.slides.pyramid import write_pyramid
+from wsi_hf.slides.replacing import replacing
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the drawing; a cohort drawn by another version is another cohort."""
 SCANNERS_MPP = (0.486, 0.454)
 """um per level-0 pixel: twice CAMELYON16's two scanners. Assigned without regard to the label."""
@@ -161,9 +162,8 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(text)
 
 
 def _names(kind: str, count: int) -> list[str]:

@@ -1,138 +1,154 @@
-"""Judge a model on a cohort: segment every slide, compare with labels and outlines, write the figures down."""
+"""Judge a model on a cohort: segment every slide, compare with labels and outlines, write figures and a report."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import csv
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from datasets import Dataset
-from numpy.typing import NDArray
-from scipy.special import expit
-from shapely import MultiPolygon
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from wsi_hf.evaluation.detection_files import write_detections
-from wsi_hf.evaluation.detections import find_detections
+from wsi_hf.cohorts.camelyon16 import LABELS
 from wsi_hf.evaluation.figures import plot_froc, plot_roc
-from wsi_hf.evaluation.froc import froc
-from wsi_hf.evaluation.froc_bootstrap import froc_interval
-from wsi_hf.evaluation.froc_curve import FrocResult
-from wsi_hf.evaluation.margins import MarginMap
-from wsi_hf.evaluation.masks import mask_downsample, mask_from_polygons
-from wsi_hf.evaluation.overlays import OverlayPanel, plot_gallery, reduce_map
-from wsi_hf.evaluation.pixel import PixelScores
-from wsi_hf.evaluation.polygon_mask import PolygonMask
-from wsi_hf.evaluation.report import metrics, write_metrics
-from wsi_hf.evaluation.roc import roc_auc
+from wsi_hf.evaluation.froc_curve import Convention
+from wsi_hf.evaluation.judging import Judge, JudgingSettings
+from wsi_hf.evaluation.overlays import OverlayPanel, plot_gallery
+from wsi_hf.evaluation.records import SlideRecord, load_record
+from wsi_hf.evaluation.report import write_metrics
+from wsi_hf.evaluation.report_page import write_report
+from wsi_hf.evaluation.results import Evaluation, evaluate_records, write_detection_folder, write_slide_rows
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
-from wsi_hf.slides.annotations import read_asap
-from wsi_hf.slides.slide import Slide
 
-PICTURED = 8  # slides in the gallery
-LOWEST_MARGIN = -4.6  # of a detection: a probability of 0.01
-
-
-@dataclass(frozen=True)
-class JudgedSlide:
-    """One slide, compared with its label and outline."""
-
-    label: int
-    margin: float  # largest l1 - l0
-    detections: NDArray[np.float64]  # (n, 3) score, x_l0, y_l0
-    mask: NDArray[np.uint8] | None  # tumour at the challenge's pixel size; None for a benign slide
-    mpp: float  # of level 0
-    panel: OverlayPanel
+RECORDS = "_evaluation"
+"""Folder of the slides' records; a push to the Hub leaves it out."""
+PICTURED = 8
+"""Slides in the gallery."""
 
 
 def evaluate_cohort(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PixelNetwork,
     slides: Dataset,
     out: str | Path,
     image_processor: WsiImageProcessor | None = None,
     detection_radius_um: float = 187.0,
     include_itc: bool = False,
+    convention: Convention = "challenge",
+    *,
+    band_um: float = 20.0,
+    mpp: float | None = None,
+    state: PartialState | None = None,
+    progress: bool = True,
+    **reading: Any,
 ) -> dict[str, Any]:
     """Segment the slides of a cohort, compute slide AUC, FROC, pixel average precision and Dice, and draw them.
 
-    Writes `metrics.json`, `detections/<slide_id>.csv`, `roc.png`, `froc.png` and `overlays.png`.
+    Writes `metrics.json`, `slides.csv`, `detections/<slide_id>.csv`, `roc` and `froc` as .png and .svg, `overlays.png`,
+    `overlay.png` (one slide, without its name) and `report.html`. The slides' records lie in `_evaluation/`: a run that
+    was stopped goes on from there, and a slide is judged again if it, its annotation, the model or a setting changed.
 
     Args:
         model: two classes, benign and malignant.
-        slides: rows of a cohort (`load_cohort`); malignant slides without an annotation count for the AUC alone.
+        slides: rows of a cohort (`load_cohort`). Malignant slides without an annotation, or of which some tumour is not
+            outlined, count for the AUC alone; metrics.json says which.
         out: folder, made if need be.
         image_processor: the model's.
         detection_radius_um: no two detections lie nearer.
         include_itc: count isolated tumour cells as lesions, against the challenge's rule: for slides so small that most
             of their lesions are shorter than its 275 um.
+        convention: of FROC, "challenge" or "release".
+        band_um: pixel figures are given a second time without the pixels nearer to an outline than this.
+        mpp: um per level-0 pixel of slides whose files do not say.
+        state: shares the slides among the processes of `accelerate launch`; by default this process judges all.
+        progress: show a progress bar.
+        reading: tile_size, batch_size, num_workers of `segment_slide`.
 
     Returns:
-        What metrics.json holds: for each figure its value, n and 95 % interval.
+        What metrics.json holds: for each figure its value, n and 95 % interval. Empty on all processes but the first.
     """
     out = Path(out)
-    (out / "detections").mkdir(parents=True, exist_ok=True)
-    network, pixels = PixelNetwork(model, image_processor), PixelScores()
-    judged: dict[str, JudgedSlide] = {}
-    for row in tqdm(slides, desc="Evaluating", unit="slide"):
-        judged[row["slide_id"]] = judge_slide(network, row, pixels, detection_radius_um)
-        scores, places = np.split(judged[row["slide_id"]].detections, [1], axis=1)
-        listed = np.hstack([expit(scores), places])  # float64: distinct up to a margin of 36
-        write_detections(out / "detections" / f"{row['slide_id']}.csv", listed)
-    located = {name: slide for name, slide in judged.items() if not slide.label or slide.mask is not None}
-    roc = roc_auc([slide.label for slide in judged.values()], [slide.margin for slide in judged.values()])
-    curve = _froc(located, include_itc)
-    interval = froc_interval(curve)
-    figures = metrics(roc, curve, interval, pixels.result())
+    network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor)
+    index, count = (state.process_index, state.num_processes) if state else (0, 1)
+    judge = Judge(network, out / RECORDS, JudgingSettings(detection_radius_um, band_um=band_um), mpp, **reading)
+    share = sorted(slides, key=lambda row: -_size(row["path"]))[index::count]  # the largest first: all end together
+    failed = judge.judge_all(share, progress and index == 0)
+    if count > 1:
+        failed = dict(gather_object(list(failed.items())))
+    if index:
+        return {}
+    judged = [row["slide_id"] for row in slides if row["slide_id"] not in failed]
+    return write_evaluation(evaluate_records(read_records(out, judged), failed, convention, include_itc), out)
+
+
+def read_evaluation(out: str | Path) -> Evaluation:
+    """Compute the figures of an evaluated folder again, from its slides' records and by the same rules."""
+    out = Path(out)
+    try:
+        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        with open(out / "slides.csv", newline="", encoding="utf-8") as file:
+            names = [row["slide_id"] for row in csv.DictReader(file)]
+        records = read_records(out, names)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{out} holds no evaluation (no {Path(error.filename).name}); run wsi-hf evaluate first"
+        ) from None
+    rules = metrics["froc"]
+    return evaluate_records(records, metrics["cohort"]["failed"], rules["convention"], rules["include_itc"])
+
+
+def read_records(out: str | Path, slide_ids: Iterable[str]) -> dict[str, SlideRecord]:
+    """Read the records of slides in an evaluated folder."""
+    folder = Path(out) / RECORDS
+    records = {name: load_record(folder / f"{name}.npz") for name in sorted(slide_ids)}
+    if absent := [name for name, record in records.items() if record is None]:
+        raise FileNotFoundError(errno.ENOENT, "no record", str(folder / f"{absent[0]}.npz"))
+    return {name: record for name, record in records.items() if record is not None}
+
+
+def write_evaluation(evaluation: Evaluation, out: str | Path) -> dict[str, Any]:
+    """Write all figures, tables and pictures; give what metrics.json holds."""
+    out = Path(out)
+    figures = evaluation.metrics()
+    rows = evaluation.rows()
+    write_detection_folder(out / "detections", evaluation.records)
+    write_slide_rows(out / "slides.csv", rows)
+    for suffix in (".png", ".svg"):
+        plot_roc(evaluation.roc, out / f"roc{suffix}")
+        plot_froc(evaluation.froc, out / f"froc{suffix}", evaluation.interval)
+    plot_gallery([record.panel() for record in worth_seeing(evaluation.records)], out / "overlays.png")
+    plot_gallery([nameless_example(evaluation.records)], out / "overlay.png")
+    write_report(evaluation, rows, figures, out / "report.html", [out / "roc.svg", out / "froc.svg"])
     write_metrics(figures, out / "metrics.json")
-    plot_roc(roc, out / "roc.png")
-    plot_froc(curve, out / "froc.png", interval)
-    plot_gallery([slide.panel for slide in _worth_seeing(judged)], out / "overlays.png")
     return figures
 
 
-def judge_slide(
-    network: PixelNetwork, row: Mapping[str, Any], pixels: PixelScores, detection_radius_um: float
-) -> JudgedSlide:
-    """Segment one slide; its pixels are added to `pixels` if their truth is known."""
-    slide, label = Slide(row["path"], mpp=row["mpp"]), row["label"]
-    margins = MarginMap(network, slide)
-    probabilities = margins.probabilities
-    outline = read_asap(row["annotation"]) if label and row["annotation"] else MultiPolygon()
-    known = not label or row["annotation"] is not None
-    ratio = network.mpp / slide.mpp
-    if known:
-        pixels.add(slide.slide_id, probabilities, PolygonMask(outline, margins.shape, ratio))
-    mask = mask_from_polygons(outline, slide.dimensions_l0, mask_downsample(slide.mpp)) if label and known else None
-    found = find_detections(margins, ratio, network.mpp, detection_radius_um, threshold=LOWEST_MARGIN)
-    return JudgedSlide(label, margins.largest, found, mask, slide.mpp, _panel(slide, margins, outline, label))
-
-
-def _froc(located: dict[str, JudgedSlide], include_itc: bool) -> FrocResult:
-    return froc(
-        {name: slide.mask for name, slide in located.items()},
-        {name: slide.detections for name, slide in located.items()},
-        mpp={name: slide.mpp for name, slide in located.items()},
-        downsample={name: mask_downsample(slide.mpp) for name, slide in located.items()},
-        tumour_value=1,
-        include_itc=include_itc,
-    )
-
-
-def _panel(slide: Slide, margins: MarginMap, outline: MultiPolygon, label: int) -> OverlayPanel:
-    image = slide.thumbnail(768)
-    title = f"{slide.slide_id}: {('benign', 'malignant')[label]}, score {expit(margins.largest):.3f}"
-    mpp = slide.mpp * slide.dimensions_l0[0] / image.shape[1]
-    return OverlayPanel(image, reduce_map(margins.probabilities, 768), outline, title, slide.dimensions_l0, mpp)
-
-
-def _worth_seeing(judged: dict[str, JudgedSlide]) -> list[JudgedSlide]:
-    """Three malignant slides for each benign one, evenly over the order of their scores."""
+def worth_seeing(records: Mapping[str, SlideRecord], pictured: int = PICTURED) -> list[SlideRecord]:
+    """Choose three malignant slides for each benign one, evenly over the order of their scores."""
     chosen = []
-    for label, count in ((1, PICTURED * 3 // 4), (0, PICTURED // 4)):
-        ranked = sorted((slide for slide in judged.values() if slide.label == label), key=lambda slide: -slide.margin)
-        if ranked:
-            picks = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).astype(int))
-            chosen += [ranked[i] for i in picks]
+    for label, count in ((1, pictured * 3 // 4), (0, pictured // 4)):
+        ranked = sorted((record for record in records.values() if record.label == label), key=lambda r: -r.margin)
+        count = min(count, len(ranked))
+        chosen += [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
     return chosen
+
+
+def nameless_example(records: Mapping[str, SlideRecord]) -> OverlayPanel:
+    """Show the malignant slide of median score (a benign one where there is none), without its name."""
+    label = max(record.label for record in records.values())
+    ranked = sorted((record for record in records.values() if record.label == label), key=lambda r: r.margin)
+    example = ranked[len(ranked) // 2]
+    return replace(example.panel(), title=f"{LABELS[label]}, score {example.score:.3f}")
+
+
+def _size(path: str) -> int:
+    """Bytes of a slide's file; 0 where there is none, or for a folder."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

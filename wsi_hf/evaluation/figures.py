@@ -117,7 +117,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure under a temporary name and rename it."""
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format=path.suffix[1:])
+    metadata = {"Date": None} if path.suffix == ".svg" else None  # the same figure gives the same file
+    figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     os.replace(temporary, path)
 
 

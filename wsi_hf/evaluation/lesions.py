@@ -62,7 +62,7 @@ def find_lesions(tumour: ArrayLike, pixel_um: float = MASK_UM, itc_um: float = I
     reach = MERGE_UM / (pixel_um * 2)
     windows, n_regions, itc_labels = [], 0, []
     for window in _windows(pixels, margin=int(np.ceil(reach)) + 1):
-        filled = ndimage.binary_fill_holes(grow(pixels[window], reach))
+        filled = fill_holes(grow(pixels[window], reach))
         labels = measure.label(filled, connectivity=2)
         regions = measure.regionprops_table(labels, properties=("label", "axis_major_length"))
         itc_labels += (n_regions + regions["label"][regions["axis_major_length"] < itc_um / pixel_um]).tolist()
@@ -106,6 +106,19 @@ def grow(tumour: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
         grown[dy:] |= bars[: len(bars) - dy]
         grown[: len(grown) - dy] |= bars[dy:]
     return grown
+
+
+def fill_holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill the holes of a region: background that 4-connected steps do not lead to the array's edge.
+
+    As SciPy's `binary_fill_holes`, which grows the background from the edge step by step, with one labelling instead.
+    """
+    background, n = ndimage.label(~region)
+    open_ = np.zeros(n + 1, bool)
+    for edge in (background[0], background[-1], background[:, 0], background[:, -1]):
+        open_[edge] = True
+    open_[0] = False  # the region itself
+    return ~open_[background]
 
 
 def _windows(tumour: NDArray[np.bool_], margin: int) -> list[tuple[slice, slice]]:

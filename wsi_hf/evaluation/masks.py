@@ -8,11 +8,13 @@ import tifffile
 from numpy.typing import ArrayLike, NDArray
 from shapely import MultiPolygon
 
-from wsi_hf.evaluation.lesions import LEVEL, MASK_UM
+from wsi_hf.evaluation.lesions import LEVEL, MASK_UM, MPP_L0
 from wsi_hf.slides.annotations import rasterize, read_asap
 
 CODINGS = {1: (0, 1), 255: (0, 255), 2: (0, 1, 2)}
 """Tumour value of each documented mask and all values it may hold. CAMELYON16's released TIFFs code tumour as 2."""
+CHALLENGE_MPP = (0.22, 0.25)
+"""um per level-0 pixel of the challenge's scanners, and of what is as good as the same."""
 GLASS_SIDE_UM = 80_000.0
 """No slide is longer (a glass is 25 x 75 mm): a larger mask is not at the level it is said to be."""
 
@@ -33,15 +35,16 @@ def tumour_pixels(mask: ArrayLike, slide_id: str, tumour_value: int | None = Non
         raise ValueError(f"{slide_id}: a mask has shape (H, W), not {mask.shape}; pass a single channel")
     if mask.dtype == bool:
         return mask
-    counts = {value: int(np.count_nonzero(mask == value)) for value in (0, 1, 2, 255)}
-    if sum(counts.values()) < mask.size:
-        unknown = np.setdiff1d(mask, list(counts))[:5].tolist()
+    marked = mask[mask != 0]
+    counts = {value: int(np.count_nonzero(marked == value)) for value in (1, 2, 255)}
+    present = {value for value, count in counts.items() if count}
+    if sum(counts.values()) < marked.size:
+        unknown = np.setdiff1d(marked, list(counts))[:5].tolist()
         raise ValueError(
             f"{slide_id}: the mask holds unknown values {unknown}; tumour is coded 1, 2 or 255, all else 0"
         )
-    present = {value for value, count in counts.items() if count}
     if tumour_value is None:
-        tumour_value = max(present - {0}, default=1)
+        tumour_value = max(present, default=1)
     if tumour_value not in CODINGS:
         raise ValueError(f"{slide_id}: tumour_value must be one of {sorted(CODINGS)}, not {tumour_value}")
     if not present <= set(CODINGS[tumour_value]):
@@ -61,6 +64,16 @@ def mask_shape(dimensions_l0: tuple[int, int], downsample: float = 2**LEVEL) -> 
 def mask_downsample(mpp: float) -> float:
     """Level-0 pixels per mask pixel that give any scanner the challenge's mask pixel of 7.776 um."""
     return MASK_UM / mpp
+
+
+def mask_scale(mpp: float) -> tuple[float, float]:
+    """Choose (mpp, downsample) of the mask of a slide of `mpp` um per level-0 pixel, for `froc`.
+
+    CAMELYON16's scanners, 0.226 to 0.243: level 5 and the challenge's one constant, 0.243, for both. Any other scanner:
+    the same size of a mask pixel in um.
+    """
+    low, high = CHALLENGE_MPP
+    return (MPP_L0, 2.0**LEVEL) if low <= mpp <= high else (mpp, mask_downsample(mpp))
 
 
 def mask_from_polygons(

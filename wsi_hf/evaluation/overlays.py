@@ -106,30 +106,37 @@ def reduce_map(probabilities: MapLike, longest_side: int = 1024) -> NDArray[np.f
     return reduced
 
 
+def heat_image(panel: OverlayPanel) -> NDArray[np.uint8]:
+    """Give the slide in pale grey and over it the probabilities, the fainter the lower; uint8, shape of the image."""
+    height, width = panel.image.shape[:2]
+    grey = panel.image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    picture = np.repeat((255 - 0.7 * (255 - grey))[..., None], 3, axis=2)
+    probabilities = reduce_map(panel.probabilities)
+    rows = ((np.arange(height) + 0.5) * probabilities.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * probabilities.shape[1] / width).astype(int)
+    heat = probabilities[np.ix_(rows, columns)]
+    opacity = 0.9 * np.clip(heat / 0.3, 0, 1)[..., None]
+    picture = picture * (1 - opacity) + 255 * HEAT(heat)[..., :3] * opacity
+    return np.rint(picture).astype(np.uint8)
+
+
 def _row_height(panels: Sequence[OverlayPanel]) -> float:
     """Height of a row in inches, for pictures 2.7 inches wide."""
     return float(np.clip(2.7 * max(panel.image.shape[0] / panel.image.shape[1] for panel in panels), 1.2, 6.0)) + 0.35
 
 
 def _draw_heat(axes: Axes, panel: OverlayPanel) -> None:
-    """Show the slide in pale grey; over it the probabilities, the fainter the lower."""
-    grey = panel.image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    axes.imshow(255 - 0.7 * (255 - grey), cmap="gray", vmin=0, vmax=255)
-    probabilities = reduce_map(panel.probabilities)
-    colours = HEAT(probabilities)
-    colours[..., 3] = 0.9 * np.clip(probabilities / 0.3, 0, 1)
-    height, width = panel.image.shape[:2]
-    axes.imshow(colours, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest")
+    axes.imshow(heat_image(panel))
 
 
 def _draw_outline(axes: Axes, panel: OverlayPanel) -> None:
-    rings = _outline_in_image(panel)
+    rings = outline_rings(panel)
     axes.add_collection(LineCollection(rings, colors="white", linewidths=2.0, alpha=0.8), autolim=False)
     axes.add_collection(LineCollection(rings, colors=OUTLINE, linewidths=1.0), autolim=False)
 
 
-def _outline_in_image(panel: OverlayPanel) -> list[NDArray[np.float64]]:
-    """Give the rings of the annotated tumour as (n, 2) points (x, y) in pixels of the image."""
+def outline_rings(panel: OverlayPanel) -> list[NDArray[np.float64]]:
+    """Give the rings of a panel's annotated tumour as (n, 2) points (x, y) in pixels of the image."""
     if panel.truth is None:
         return []
     height, width = panel.image.shape[:2]

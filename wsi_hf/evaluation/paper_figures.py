@@ -1,4 +1,4 @@
-"""The paper's Figure 1 from the package's own divergence: where training settles on mislabelled patches, and why."""
+"""The paper's figures: 1 from the package's own divergence, 3 and 4 from an evaluated run."""
 
 from pathlib import Path
 
@@ -8,10 +8,36 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from wsi_hf.evaluation.figures import ACCENT, INK, STYLE, WARM, save_figure
+from wsi_hf.evaluation.cohort import read_evaluation, worth_seeing
+from wsi_hf.evaluation.figures import ACCENT, INK, STYLE, WARM, plot_froc, plot_roc, save_figure
+from wsi_hf.evaluation.overlays import plot_gallery
 from wsi_hf.models.divergence import beta_1_for, beta_divergence
 
 COLOURS = (INK, ACCENT, WARM)
+
+
+def plot_paper_figures(out: str | Path, run: str | Path | None = None) -> list[Path]:
+    """Draw Figure 1 and, from a run, Figure 3 (slides, maps, outlines) and Figure 4 (ROC and FROC), as PNG and SVG.
+
+    Args:
+        out: folder, made if need be.
+        run: a folder that `evaluate_cohort` has written to, such as a training's output.
+
+    Returns:
+        The pictures.
+    """
+    out, evaluation = Path(out), None if run is None else read_evaluation(run)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix in (".png", ".svg"):
+        written.append(out / f"figure_1{suffix}")
+        plot_figure_1(written[-1])
+        if evaluation is not None:
+            written += [out / f"{name}{suffix}" for name in ("figure_3", "figure_4_left", "figure_4_right")]
+            plot_gallery([record.panel() for record in worth_seeing(evaluation.records)], written[-3])
+            plot_roc(evaluation.roc, written[-2])
+            plot_froc(evaluation.froc, written[-1], evaluation.interval)
+    return written
 
 
 def expected_divergence(

@@ -49,6 +49,60 @@ class PixelResult:
     outside_band: "PixelResult | None" = None
 
 
+@dataclass(frozen=True)
+class PixelCounts:
+    """The pixels of one slide, counted.
+
+    Attributes:
+        place: the bins of (ignored, tumour, code) that hold any, shape (n,).
+        count: pixels in each, shape (n,).
+        confusion: pixels by (ignored, tumour, predicted), shape (2, 2, 2).
+    """
+
+    place: NDArray[np.int32]
+    count: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+
+
+def count_pixels(
+    slide_id: str,
+    scores: MapLike,
+    truth: MapLike,
+    ignore: MapLike | None = None,
+    threshold: float = 0.5,
+    margins: bool = False,
+) -> PixelCounts:
+    """Read one slide.
+
+    Args:
+        slide_id: its name, for messages.
+        scores: P(malignant), floats in [0, 1], 0 where a pixel was not analysed, shape (H, W); or with `margins` the
+            logit margins l1 - l0, -inf where not analysed.
+        truth: True where there is tumour, shape (H, W).
+        ignore: True in the outlines' uncertainty band (see `outline_band`), shape (H, W).
+        threshold: a pixel with at least this probability is predicted malignant.
+        margins: what `scores` are.
+    """
+    for name, other in (("truth", truth), ("ignore", ignore)):
+        if other is not None and tuple(other.shape) != tuple(scores.shape):
+            raise ValueError(f"{slide_id}: {name} has shape {other.shape}, the map {scores.shape}")
+    histogram, confusion = np.zeros(4 * N_CODES, np.int64), np.zeros(8, np.int64)
+    lowest, least = (-np.inf, np.log(threshold / (1 - threshold))) if margins else (0.0, threshold)
+    for block in row_blocks(tuple(scores.shape)):
+        score = read_block(scores, block)
+        _check_scores(score, slide_id, margins)
+        kind = read_block(truth, block).astype(np.uint8)  # 0 benign, 1 tumour, + 2 where ignored
+        if ignore is not None:
+            kind += 2 * read_block(ignore, block).astype(np.uint8)
+        confusion += np.bincount((2 * kind + (score >= least)).ravel(), minlength=8)
+        seen = score > lowest
+        histogram[::N_CODES] += np.bincount(kind[~seen], minlength=4)  # code 0: not analysed
+        codes = rounded_codes(score[seen]) if margins else margin_codes(score[seen])
+        histogram += np.bincount(kind[seen].astype(np.int32) * N_CODES + codes, minlength=4 * N_CODES)
+    place = np.flatnonzero(histogram)
+    return PixelCounts(place.astype(np.int32), histogram[place], confusion.reshape(2, 2, 2))
+
+
 class PixelScores:
     """Collects slides one at a time; `result` pools them.
 
@@ -58,36 +112,17 @@ class PixelScores:
 
     def __init__(self, threshold: float = 0.5) -> None:
         self.threshold = threshold
-        self._slides: dict[str, _SlideCounts] = {}
+        self._slides: dict[str, PixelCounts] = {}
 
     def add(self, slide_id: str, probabilities: MapLike, truth: MapLike, ignore: MapLike | None = None) -> None:
-        """Read one slide.
+        """Read one slide; arguments as for `count_pixels`."""
+        self.take(slide_id, count_pixels(slide_id, probabilities, truth, ignore, self.threshold))
 
-        Args:
-            slide_id: its name; a slide is added once.
-            probabilities: P(malignant), floats in [0, 1], 0 where a pixel was not analysed, shape (H, W).
-            truth: True where there is tumour, shape (H, W).
-            ignore: True in the outlines' uncertainty band (see `outline_band`), shape (H, W).
-        """
+    def take(self, slide_id: str, counts: PixelCounts) -> None:
+        """Take in a slide that has been counted; a slide is taken once."""
         if slide_id in self._slides:
             raise ValueError(f"{slide_id} has been added already")
-        for name, other in (("truth", truth), ("ignore", ignore)):
-            if other is not None and tuple(other.shape) != tuple(probabilities.shape):
-                raise ValueError(f"{slide_id}: {name} has shape {other.shape}, probabilities {probabilities.shape}")
-        histogram, confusion = np.zeros(4 * N_CODES, np.int64), np.zeros(8, np.int64)
-        for block in row_blocks(tuple(probabilities.shape)):
-            p = read_block(probabilities, block)
-            _check_probabilities(p, slide_id)
-            kind = read_block(truth, block).astype(np.uint8)  # 0 benign, 1 tumour, + 2 where ignored
-            if ignore is not None:
-                kind += 2 * read_block(ignore, block).astype(np.uint8)
-            confusion += np.bincount((2 * kind + (p >= self.threshold)).ravel(), minlength=8)
-            seen = p > 0
-            histogram[::N_CODES] += np.bincount(kind[~seen], minlength=4)  # code 0: probability 0
-            codes = kind[seen].astype(np.int32) * N_CODES + margin_codes(p[seen])
-            histogram += np.bincount(codes, minlength=4 * N_CODES)
-        place = np.flatnonzero(histogram)
-        self._slides[slide_id] = _SlideCounts(place.astype(np.int32), histogram[place], confusion.reshape(2, 2, 2))
+        self._slides[slide_id] = counts
 
     def result(self, n_resamples: int = 2000, seed: int = 0) -> PixelResult:
         """Pool all slides added so far.
@@ -115,23 +150,19 @@ def outline_band(truth: np.ndarray, band_um: float, mpp: float) -> NDArray[np.bo
 
 def margin_codes(probabilities: NDArray[np.floating]) -> NDArray[np.uint16]:
     """Rank probabilities by their logit margin, rounded to float16: a larger margin has a larger code, p = 0 has 0."""
-    with np.errstate(divide="ignore", over="ignore"):
-        margin = (np.log(probabilities) - np.log1p(-probabilities)).astype(np.float16)
-    bits = (margin + np.float16(0)).view(np.uint16)  # + 0 turns -0 into 0
-    codes = np.where(bits & 0x8000, ~bits, bits | 0x8000)
-    return np.where(probabilities > 0, codes, 0).astype(np.uint16)
+    with np.errstate(divide="ignore"):
+        margin = np.log(probabilities) - np.log1p(-probabilities)
+    return np.where(probabilities > 0, rounded_codes(margin), 0).astype(np.uint16)
 
 
-@dataclass(frozen=True)
-class _SlideCounts:
-    """Pixels of one slide: its nonzero bins of (ignored, tumour, code); counts (ignored, tumour, predicted)."""
-
-    place: NDArray[np.int32]
-    count: NDArray[np.int64]
-    confusion: NDArray[np.int64]
+def rounded_codes(margins: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Rank finite margins, rounded to float16: a larger one has a larger code, from 1 on."""
+    with np.errstate(over="ignore"):
+        bits = (margins.astype(np.float16) + np.float16(0)).view(np.uint16)  # + 0 turns -0 into 0
+    return np.where(bits & 0x8000, ~bits, bits | 0x8000)
 
 
-def _pool(slides: dict[str, _SlideCounts], leave_out_band: bool, n_resamples: int, seed: int) -> PixelResult:
+def _pool(slides: dict[str, PixelCounts], leave_out_band: bool, n_resamples: int, seed: int) -> PixelResult:
     confusion = np.stack(
         [slide.confusion[0] if leave_out_band else slide.confusion.sum(axis=0) for slide in slides.values()]
     )  # (n_slides, tumour, predicted)
@@ -165,7 +196,7 @@ def _pool(slides: dict[str, _SlideCounts], leave_out_band: bool, n_resamples: in
     )
 
 
-def _dense_histograms(slides: list[_SlideCounts], leave_out_band: bool) -> NDArray[np.float64]:
+def _dense_histograms(slides: list[PixelCounts], leave_out_band: bool) -> NDArray[np.float64]:
     """Lay the slides' histograms side by side over the codes that occur, descending: (n_slides, 2, n_codes)."""
     occurring = np.unique(np.concatenate([slide.place % N_CODES for slide in slides]))[::-1]
     column = np.zeros(N_CODES, np.int64)
@@ -214,8 +245,10 @@ def _dice_estimate(
     return Estimate(float(_dice(confusion.sum(axis=0))), percentile_interval(_dice(resampled)), n, counts)
 
 
-def _check_probabilities(p: np.ndarray, slide_id: str) -> None:
-    if p.dtype.kind != "f":
-        raise ValueError(f"{slide_id}: probabilities are floats in [0, 1], not {p.dtype}; divide 8-bit maps by 255")
-    if p.size and not (p.min() >= 0 and p.max() <= 1):  # NaN fails too
-        raise ValueError(f"{slide_id}: probabilities must lie in [0, 1]; found {p.min()} to {p.max()}")
+def _check_scores(score: np.ndarray, slide_id: str, margins: bool) -> None:
+    if score.dtype.kind != "f":
+        raise ValueError(f"{slide_id}: probabilities are floats in [0, 1], not {score.dtype}; divide 8-bit maps by 255")
+    low, high = (-np.inf, np.finfo(np.float32).max) if margins else (0, 1)
+    if score.size and not (score.min() >= low and score.max() <= high):  # NaN fails too
+        what = "margins must be finite" if margins else "probabilities must lie in [0, 1]"
+        raise ValueError(f"{slide_id}: {what}; found {score.min()} to {score.max()}")

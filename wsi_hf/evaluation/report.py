@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from wsi_hf.evaluation.estimates import json_number
 from wsi_hf.evaluation.froc_bootstrap import FrocInterval, froc_estimate
@@ -45,6 +47,16 @@ def froc_figure(froc: FrocResult, interval: FrocInterval | None = None) -> dict[
         "convention": froc.convention,
         "include_itc": froc.include_itc,
     }
+
+
+def summary_lines(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Give one line a figure: its name, value, interval and n."""
+    for name, figure in figures.items():
+        if "value" in figure:
+            value = "undefined" if figure["value"] is None else f"{figure['value']:.3f}"
+            ci95 = figure["ci95"]
+            interval = f" ({ci95[0]:.3f}-{ci95[1]:.3f})" if ci95 and None not in ci95 else ""
+            yield f"{name}\t{value}{interval}\tn = {figure['n']}"
 
 
 def write_metrics(figures: dict[str, dict[str, object]], path: str | Path) -> None:

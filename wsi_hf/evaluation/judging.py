@@ -1,0 +1,158 @@
+"""Segment a slide, compare it with its label and outline; finished slides are known again by what they are made of."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shapely import MultiPolygon
+from tqdm.auto import tqdm
+
+from wsi_hf.cohorts.camelyon16 import open_slide
+from wsi_hf.evaluation.detections import find_detections
+from wsi_hf.evaluation.overlays import reduce_map
+from wsi_hf.evaluation.pixel import PixelCounts, count_pixels
+from wsi_hf.evaluation.polygon_mask import PolygonMask
+from wsi_hf.evaluation.records import SlideRecord, load_record
+from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.outputs import SlideSegmentation, describe_damages
+from wsi_hf.inference.provenance import model_fingerprint, slide_fingerprint
+from wsi_hf.inference.reading import read_contained
+from wsi_hf.inference.segmentation import segment_slide
+from wsi_hf.slides.annotations import read_asap
+from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.slide import Slide
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the records; others are not taken up."""
+PICTURE_PX = 768
+
+
+@dataclass(frozen=True)
+class JudgingSettings:
+    """How slides are judged.
+
+    Attributes:
+        detection_radius_um: no two detections lie nearer.
+        lowest_margin: of a detection; -4.6 is a probability of 0.01.
+        band_um: pixel figures are given a second time without the pixels nearer to an outline than this.
+    """
+
+    detection_radius_um: float = 187.0
+    lowest_margin: float = -4.6
+    band_um: float = 20.0
+
+
+class Judge:
+    """Judges slides with one network, one record a slide in `folder`.
+
+    Args:
+        network: the model.
+        folder: made if need be.
+        settings: see `JudgingSettings`.
+        mpp: um per level-0 pixel of slides whose files do not say.
+        reading: tile_size, batch_size and num_workers of `segment_slide`; they change no result.
+    """
+
+    def __init__(
+        self,
+        network: PixelNetwork,
+        folder: Path,
+        settings: JudgingSettings | None = None,
+        mpp: float | None = None,
+        **reading: int | None,
+    ) -> None:
+        self.network, self.folder, self.settings = network, folder, settings or JudgingSettings()
+        self.mpp, self.reading = mpp, reading
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._model = {"fingerprint": model_fingerprint(network), "dtype": str(network.dtype)}
+
+    def judge_all(self, rows: Sequence[Mapping[str, Any]], progress: bool = True) -> dict[str, str]:
+        """Judge the rows of a cohort that are not judged yet; one bad slide is reported and the rest goes on.
+
+        Returns:
+            {slide_id: what went wrong}.
+        """
+        failed = {}
+        for row in tqdm(rows, "Evaluating", unit="slide", disable=not progress):
+            try:
+                self.judge(row)
+            except (SlideError, ValueError, FileNotFoundError, PermissionError) as error:
+                failed[row["slide_id"]] = str(error)
+                logger.error("%s is left out: %s", row["slide_id"], error)
+        return failed
+
+    def judge(self, row: Mapping[str, Any]) -> SlideRecord:
+        """Take up the record of a slide, or segment and judge it."""
+        slide, path = open_slide(row, self.mpp), self.folder / f"{row['slide_id']}.npz"
+        key = self._key(row, slide)
+        record = load_record(path, key)
+        if record is None:
+            record = self._compute(row, slide)
+            record.save(path, key)
+        return record
+
+    def _key(self, row: Mapping[str, Any], slide: Slide) -> str:
+        annotation = Path(row["annotation"]).read_bytes() if row["annotation"] else None
+        made_of = {
+            "version": VERSION,
+            "slide": slide_fingerprint(slide),
+            "mpp": slide.mpp,
+            "label": row["label"],
+            "exhaustive": row["exhaustive"],
+            "annotation": annotation and hashlib.blake2b(annotation, digest_size=16).hexdigest(),
+            "model": self._model,
+            "settings": asdict(self.settings),
+        }
+        return json.dumps(made_of, sort_keys=True)
+
+    def _compute(self, row: Mapping[str, Any], slide: Slide) -> SlideRecord:
+        outline = _outline(row)
+        segmented = segment_slide(self.network, slide, keep_margins=True, **self.reading)  # type: ignore[arg-type]
+        mpp = slide.mpp * max(1.0, max(slide.dimensions_l0) / PICTURE_PX)
+        assert segmented.margins is not None
+        detections = find_detections(
+            segmented.margins,
+            segmented.downsample,
+            self.network.mpp,
+            self.settings.detection_radius_um,
+            threshold=self.settings.lowest_margin,
+        )
+        return SlideRecord(
+            slide_id=row["slide_id"],
+            label=row["label"],
+            margin=segmented.margin,
+            mpp=slide.mpp,
+            dimensions_l0=slide.dimensions_l0,
+            exhaustive=row["exhaustive"],
+            not_analysed=describe_damages(segmented.damages, segmented.downsample),
+            outline=outline,
+            detections=detections,
+            pixels=self._count(segmented, outline) if outline is not None and row["exhaustive"] else None,
+            image=read_contained(slide, (0, 0), slide.size_px(mpp), mpp, spot=16)[0],
+            heat=reduce_map(segmented.probabilities, PICTURE_PX),
+        )
+
+    def _count(self, segmented: SlideSegmentation, outline: MultiPolygon) -> PixelCounts:
+        margins, ratio, slide = segmented.margins, segmented.downsample, segmented.slide
+        assert margins is not None
+        band = outline.boundary.buffer(self.settings.band_um / slide.mpp) if not outline.is_empty else MultiPolygon()
+        truth, ignore = (PolygonMask(area, margins.shape, ratio) for area in (outline, band))
+        return count_pixels(slide.slide_id, margins, truth, ignore if self.settings.band_um else None, margins=True)
+
+
+def _outline(row: Mapping[str, Any]) -> MultiPolygon | None:
+    """The tumour of a slide; empty on a benign one, None where nobody has outlined it."""
+    if not row["label"]:
+        return MultiPolygon()
+    if not row["annotation"]:
+        return None
+    outline = read_asap(row["annotation"])
+    if outline.is_empty:
+        raise ValueError(f"{Path(row['annotation']).name} holds no tumour, but {row['slide_id']} is malignant")
+    return outline

@@ -1,0 +1,119 @@
+"""What judging one slide leaves behind: a small file each, from which all figures and pictures can be made again."""
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.special import expit
+from shapely import MultiPolygon
+
+from wsi_hf.evaluation.overlays import OverlayPanel
+from wsi_hf.evaluation.pixel import PixelCounts
+
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, eq=False)
+class SlideRecord:
+    """One slide, segmented and compared with its outline.
+
+    Attributes:
+        slide_id: its name.
+        label: 0 benign, 1 malignant.
+        margin: largest l1 - l0 of its pixels, by which slides are ranked.
+        mpp: um per level-0 pixel.
+        dimensions_l0: (width, height).
+        exhaustive: all of its tumour is outlined.
+        not_analysed: spots that could not be read.
+        outline: its tumour, level-0 coordinates; empty on benign slides, None where it is not known.
+        detections: margin, x_l0, y_l0, shape (n, 3).
+        pixels: its pixels, counted; None where they cannot be judged.
+        image: thumbnail, uint8, shape (H, W, 3).
+        heat: P(malignant), shrunk for display, shape (h, w).
+    """
+
+    slide_id: str
+    label: int
+    margin: float
+    mpp: float
+    dimensions_l0: tuple[int, int]
+    exhaustive: bool
+    not_analysed: list[dict[str, Any]]
+    outline: MultiPolygon | None
+    detections: NDArray[np.float64]
+    pixels: PixelCounts | None
+    image: NDArray[np.uint8]
+    heat: NDArray[np.float32]
+
+    @property
+    def located(self) -> bool:
+        """Whether it is known where all its tumour is: what FROC and pixel figures need."""
+        return self.outline is not None and self.exhaustive
+
+    @property
+    def score(self) -> float:
+        """Largest P(malignant); float64, distinct up to a margin of 36."""
+        return float(expit(self.margin))
+
+    def panel(self) -> OverlayPanel:
+        """Give the slide as a picture's panel."""
+        title = f"{self.slide_id}: {('benign', 'malignant')[self.label]}, score {self.score:.3f}"
+        mpp = self.mpp * self.dimensions_l0[0] / self.image.shape[1]
+        return OverlayPanel(self.image, self.heat, self.outline, title, self.dimensions_l0, mpp)
+
+    def save(self, path: Path, key: str) -> None:
+        """Write the record under a temporary name and rename it.
+
+        Args:
+            path: ends in .npz.
+            key: what it was made of; `load_record` gives the record back for the same key alone.
+        """
+        facts = {name: getattr(self, name) for name in FACTS}
+        arrays: dict[str, Any] = {"heat": self.heat.astype(np.float16), "detections": self.detections}
+        arrays |= {"image": _jpeg(self.image), "key": np.array(key), "facts": np.array(json.dumps(facts))}
+        if self.outline is not None:
+            arrays["outline"] = np.frombuffer(shapely.to_wkb(self.outline), np.uint8)
+        if self.pixels is not None:
+            arrays |= {name: getattr(self.pixels, name) for name in COUNTS}
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with open(part, "wb") as file:
+                np.savez_compressed(file, **arrays)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+FACTS = ("slide_id", "label", "margin", "mpp", "dimensions_l0", "exhaustive", "not_analysed")
+COUNTS = ("place", "count", "confusion")
+
+
+def load_record(path: Path, key: str | None = None) -> SlideRecord | None:
+    """Read a record; None where there is none, or where it was made of something else than `key`."""
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        if key is not None and str(stored["key"]) != key:
+            return None
+        facts = json.loads(str(stored["facts"]))
+        return SlideRecord(
+            **facts | {"dimensions_l0": tuple(facts["dimensions_l0"])},
+            outline=shapely.from_wkb(stored["outline"].tobytes()) if "outline" in stored else None,
+            detections=stored["detections"],
+            pixels=PixelCounts(*(stored[name] for name in COUNTS)) if "place" in stored else None,
+            image=np.asarray(Image.open(io.BytesIO(stored["image"].tobytes()))),
+            heat=stored["heat"].astype(np.float32),
+        )
+
+
+def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=JPEG_QUALITY)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
