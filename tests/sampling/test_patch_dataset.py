@@ -1,12 +1,16 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from wsi_hf.sampling.map_store import MapEntry, MappingError, MapStore
+from wsi_hf.sampling import unreadable
+from wsi_hf.sampling.map_store import MappingError, MapStore, Round
 from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
+from wsi_hf.slides.slide import Slide, SlideError
 
 
 def peaked(slide_id: str, x: int, y: int) -> ProbabilityMap:
@@ -23,11 +27,11 @@ def store(tmp_path: Path) -> MapStore:
     """Slides 0, 1 are benign, 2, 3 malignant; round 0 has mapped slides 0 and 2, round 1 slides 1 and 3."""
     store = MapStore(tmp_path)
     index = [store.save_map(default_map(str(s), (64, 64), 1.0, None, map_stride=1), -1) for s in range(4)]
-    store.publish(-1, index)
+    store.publish(-1, Round(index))
     for t, fresh in enumerate(((0, 2), (1, 3))):
         for s in fresh:
             index[s] = store.save_map(peaked(str(s), 10 + s, 20 + s), t)
-        store.publish(t, index)
+        store.publish(t, Round(index))
     return store
 
 
@@ -82,6 +86,33 @@ def test_an_item_is_a_function_of_its_index(store):
     assert dataset(store, seed=1).draw(3) != dataset(store).draw(3)
 
 
+def test_a_lost_slide_is_drawn_from_no_more(store):
+    index = store.read(1).entries
+    index[3] = replace(index[3], lost="its disk is gone")
+    store.publish(1, Round(index))
+    for draw_from in ("fresh", "all"):
+        draws = [dataset(store, draw_from=draw_from).draw(i) for i in range(80, 120)]
+        assert 3 not in {draw.slide for draw in draws}
+        assert 2 in {draw.slide for draw in draws}  # the newest malignant map that is left
+
+
+def test_a_slide_that_cannot_be_read_is_drawn_again_and_named(tmp_path, synthetic_slide, monkeypatch):
+    monkeypatch.setattr(unreadable, "RETRY_PAUSES_S", ())
+    size, store = Slide(synthetic_slide).size_px(1.0), MapStore(tmp_path)
+    store.publish(-1, Round([store.save_map(default_map(str(s), size, 1.0, None), -1) for s in range(4)]))
+    paths = [str(synthetic_slide), str(tmp_path / "gone.tif")] * 2
+    data = dataset(store)
+    data.slides = [TrainingSlide(str(s), path, int(s > 1)) for s, path in enumerate(paths)]
+    items = [data[i] for i in range(40)]
+    assert {item["slide"] for item in items} == {0, 2}
+    failed = {slide for item in items if item["report"] for slide in json.loads(item["report"])["unreadable"]}
+    assert failed == {"1", "3"}
+    assert all((data.draw(i).slide in (1, 3)) == bool(item["report"]) for i, item in enumerate(items))
+    data.slides = [replace(slide, path=paths[1]) for slide in data.slides]
+    with pytest.raises(SlideError, match=r"gone\.tif"):
+        data[0]
+
+
 def test_a_failed_mapping_reaches_the_reader(store):
     (store.folder / "failed.txt").write_text("the traceback")
     with pytest.raises(MappingError, match="the traceback"):
@@ -89,10 +120,10 @@ def test_a_failed_mapping_reaches_the_reader(store):
 
 
 def test_what_nobody_can_ask_for_any_more_is_forgotten(store):
-    index = store.read(1)
+    index = store.read(1).entries
     for t in range(2, 9):
         index[2] = store.save_map(peaked("2", 1, 1), t)
-        store.publish(t, index)
+        store.publish(t, Round(index))
     assert not store.index_path(1).exists()
     assert store.index_path(-1).exists()
     names = {path.name for path in (store.folder / "maps").iterdir()}
@@ -106,10 +137,8 @@ def test_an_odd_round_cannot_be_half_benign(store):
 
 
 def test_patches_are_read_where_they_were_drawn(tmp_path, synthetic_slide):
-    from wsi_hf.slides.slide import Slide
-
     slide, store = Slide(synthetic_slide), MapStore(tmp_path)
-    store.publish(-1, [store.save_map(default_map(name, slide.size_px(1.0), 1.0, None), -1) for name in "ab"])
+    store.publish(-1, Round([store.save_map(default_map(name, slide.size_px(1.0), 1.0, None), -1) for name in "ab"]))
     slides = [TrainingSlide(name, str(synthetic_slide), label) for label, name in enumerate("ab")]
     data = dataset(store)
     data.slides, data.labels = slides, np.array([0, 1])
@@ -117,4 +146,3 @@ def test_patches_are_read_where_they_were_drawn(tmp_path, synthetic_slide):
     x, y = data.draw(5).center_px
     assert item["labels"] == 1
     assert np.array_equal(item["pixel_values"], slide.read_region_px((x - 4, y - 4), (8, 8), 1.0))
-    assert isinstance(data.store.read(-1)[0], MapEntry)

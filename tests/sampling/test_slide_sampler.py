@@ -50,6 +50,46 @@ def test_every_slide_is_mapped_within_the_promised_epochs(benign, malignant, epo
         assert t - last[:benign].min() < longest
 
 
+@pytest.mark.parametrize("benign", [6, 23])
+def test_the_promise_holds_for_rounds_of_any_length_with_slides_lost_on_the_way(benign):
+    labels = [0] * benign + [1] * 9
+    rng = np.random.default_rng(1)
+    pairs = SlideSampler(labels, 2, max_epochs_unmapped=4, seed=0)
+    last, step, lost = np.full(len(labels), -1), 0, set()
+    while step < 400:
+        mass = np.exp(rng.normal(0, 4, len(labels)))
+        chosen, following = pairs.fill(step, last, mass, [3.0] * len(labels), rng.uniform(0, 80), lost)
+        assert following > step
+        assert not lost & set(chosen)
+        for slide, at in chosen.items():
+            last[slide] = at
+        step = following
+        if rng.random() < 0.02 and len(lost) < 4:
+            lost.add(int(rng.integers(len(labels))))
+        kept = [slide for slide in range(len(labels)) if slide not in lost]
+        assert step - 1 - last[kept].min() < pairs.longest_wait
+
+
+def test_a_budget_is_filled_as_well_as_whole_steps_can():
+    pairs = SlideSampler([0] * 20 + [1] * 20, 2, 4, seed=0)
+    cost = np.full(40, 5.0)
+    for budget, steps in ((0, 1), (20, 2), (24, 2), (26, 3), (1e9, 20)):
+        chosen, following = pairs.fill(7, np.full(40, -1), np.ones(40), cost, budget)
+        assert following - 7 == steps
+        assert sorted(set(chosen.values())) == list(range(7, following))
+
+
+def test_two_mappers_and_a_resumed_run_agree_on_every_round():
+    labels, mass = [0] * 13 + [1] * 7, np.exp(np.random.default_rng(0).normal(0, 2, 20))
+    assert run(labels, 4, 3, 60, mass) == run(labels, 4, 3, 60, mass)
+    last = np.full(20, -1)
+    for t, slides in enumerate(run(labels, 4, 3, 60, mass)):
+        resumed = SlideSampler(labels, 4, 3, seed=0)  # knows nothing but the maps so far
+        assert resumed.choose(t, last, mass) == slides
+        assert len({*slides[0::2], *slides[1::2]}) == len(slides)  # the shares of two mappers
+        last[slides] = t
+
+
 def test_a_promise_that_cannot_be_kept_is_refused_with_the_arithmetic():
     with pytest.raises(ValueError, match=r"1000 benign slides.*at least 100"):
         SlideSampler([0] * 1000 + [1] * 10, 8, 3, seed=0)

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from wsi_hf import WsiUNetConfig, WsiUNetForReconstruction, WsiUNetForSegmentation
-from wsi_hf.training.pretraining import copy_matching
+from wsi_hf import WsiTrainingArguments, WsiUNetConfig, WsiUNetForReconstruction, WsiUNetForSegmentation
+from wsi_hf.training.pretraining import WsiPretrainer, copy_matching
+
+from .conftest import SETTINGS, assert_equal, weights
 
 
 def test_what_matches_is_copied_and_the_rest_is_named(tmp_path):
@@ -24,3 +26,28 @@ def test_another_architecture_is_refused(tmp_path):
     WsiUNetForSegmentation(WsiUNetConfig(filters=2, depth=1)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="another architecture"):
         copy_matching(torch.nn.Linear(2, 2), tmp_path)
+
+
+def make_pretrainer(output_dir, slides, **changes):
+    torch.manual_seed(0)
+    model = WsiUNetForReconstruction(WsiUNetConfig(filters=4, depth=2))
+    args = WsiTrainingArguments(output_dir=str(output_dir), **{**SETTINGS, "max_steps": 6, **changes})
+    return WsiPretrainer(model, args, slides, slides)
+
+
+def test_pretraining_reads_no_label_goes_on_where_it_was_stopped_and_is_a_model_like_any(slides, tmp_path):
+    whole = make_pretrainer(tmp_path / "whole", slides.remove_columns(["label"]))
+    before = whole.evaluate()["eval_loss"]
+    whole.train()
+    assert whole.evaluate()["eval_loss"] < before
+
+    make_pretrainer(tmp_path / "parts", slides, save_strategy="steps", save_steps=4).train()
+    resumed = make_pretrainer(tmp_path / "parts", slides)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "parts/checkpoint-4"))
+    assert_equal(weights(resumed), weights(whole))
+
+    whole.save_model()
+    loaded = WsiUNetForReconstruction.from_pretrained(whole.args.output_dir)
+    assert_equal(loaded.state_dict(), weights(whole))
+    tissue, reconstructed = whole.reconstruct(n=3)
+    assert tissue.shape == reconstructed.shape == (3, 32, 32, 3)

@@ -18,6 +18,7 @@ from wsi_hf.sampling.map_store import MappingError
 from wsi_hf.slides.slide import SlideError
 
 from .conftest import SETTINGS, assert_equal, make_trainer, weights
+from .processes import processes_of
 
 
 def test_the_loss_is_the_beta_divergence_of_the_patches(tmp_path, slides):
@@ -50,11 +51,15 @@ def test_the_mapping_child_changes_nothing(tmp_path, slides, reference):
     trainer = make_trainer(tmp_path, slides, mapping="child")
     trainer.train()
     assert_equal(weights(trainer), reference)
-    assert trainer.mapping_process._child.poll() is not None
+    assert trainer.mapping_process.child.process.poll() is not None
 
 
-def test_data_workers_change_nothing(tmp_path, slides, reference):
-    trainer = make_trainer(tmp_path, slides, dataloader_num_workers=2)
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_data_workers_change_nothing_however_they_are_started(tmp_path, slides, reference, method):
+    trainer = make_trainer(
+        tmp_path, slides, dataloader_num_workers=2, dataloader_persistent_workers=True,
+        dataloader_multiprocessing_context=method,
+    )  # fmt: skip
     trainer.train()
     assert_equal(weights(trainer), reference)
 
@@ -132,15 +137,15 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, slides):
 
 def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference):
     trainer = make_trainer(tmp_path, slides, mapping="child")
-    launch, killed = trainer.mapping_process._launch, []
+    launch, killed = trainer.mapping_process.child.launch, []
 
     def launch_and_kill_the_first(round_index):
         launch(round_index)
         if not killed:
-            killed.append(trainer.mapping_process._child.pid)
+            killed.append(trainer.mapping_process.child.process.pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    trainer.mapping_process._launch = launch_and_kill_the_first
+    trainer.mapping_process.child.launch = launch_and_kill_the_first
     trainer.train()
     assert_equal(weights(trainer), reference)
     assert killed
@@ -148,13 +153,13 @@ def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference):
 
 def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path, slides):
     trainer = make_trainer(tmp_path, slides, mapping="child")
-    launch = trainer.mapping_process._launch
+    launch = trainer.mapping_process.child.launch
 
     def launch_and_kill(round_index):
         launch(round_index)
-        os.kill(trainer.mapping_process._child.pid, signal.SIGKILL)
+        os.kill(trainer.mapping_process.child.process.pid, signal.SIGKILL)
 
-    trainer.mapping_process._launch = launch_and_kill
+    trainer.mapping_process.child.launch = launch_and_kill
     with pytest.raises(MappingError, match="code -9, twice"):
         trainer.train()
     assert list(tmp_path.glob("checkpoint-*/mapping"))
@@ -173,21 +178,6 @@ if __name__ == "__main__":
     print("pid", flush=True)
     trainer.train()
 """
-
-
-def children_of(folder: Path) -> list[int]:
-    """Live processes whose command line names the folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes()
-                state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
-            except OSError:
-                continue
-            if str(folder).encode() in command and state != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -210,7 +200,7 @@ def test_no_process_outlives_a_stopped_training(tmp_path, tiny_cohort, how, leav
     assert (b"KeyboardInterrupt" in errors.encode()) == leaves_checkpoint
     assert bool(list((tmp_path / "run").glob("checkpoint-*/mapping"))) == leaves_checkpoint
     deadline = time.monotonic() + 30
-    while children_of(tmp_path / "run"):
+    while processes_of(tmp_path / "run"):
         assert time.monotonic() < deadline, "an orphan is left"
         time.sleep(0.2)
 

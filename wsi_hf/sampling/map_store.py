@@ -25,12 +25,40 @@ class MappingError(RuntimeError):
 
 @dataclass(frozen=True)
 class MapEntry:
-    """A slide's latest map: its file, the round that made it (-1 = default), sum of Q, largest margin."""
+    """A slide's latest map: its file, the round that made it (-1 = default), sum of Q, largest margin, tiles of tissue.
+
+    step: the slide sampler's step that chose the slide last (-1 = never). lost: why the slide is set aside, or empty;
+    stamp: what its file looked like then.
+    """
 
     file: str
     round: int
     sum_q: float
     largest_margin: float
+    tiles: int = 0
+    step: int = -1
+    lost: str = ""
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class Round:
+    """The index of a finished round: every slide's latest map, and how the mapping got on.
+
+    steps: steps of the slide sampler so far. seconds: that the slowest mapper worked; waited_s: that it waited for
+    weights. tiles_per_s: of one mapper.
+    """
+
+    entries: list[MapEntry]
+    steps: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    tiles_per_s: float = 0.0
+
+    @property
+    def lost(self) -> dict[int, str]:
+        """The slides that are set aside, and why."""
+        return {slide: entry.lost for slide, entry in enumerate(self.entries) if entry.lost}
 
 
 class MapStore:
@@ -49,10 +77,11 @@ class MapStore:
     def save_map(self, probability_map: ProbabilityMap, round_index: int) -> MapEntry:
         file = f"{probability_map.slide_id}.{round_index}.safetensors"
         probability_map.save(self.folder / "maps" / file)
-        return MapEntry(file, round_index, probability_map.sum_q, probability_map.largest_margin)
+        tiles = len(probability_map.origins_px)
+        return MapEntry(file, round_index, probability_map.sum_q, probability_map.largest_margin, tiles)
 
-    def load_map(self, entry: MapEntry) -> ProbabilityMap:
-        return ProbabilityMap.load(self.folder / "maps" / entry.file)
+    def load_map(self, file: str) -> ProbabilityMap:
+        return ProbabilityMap.load(self.folder / "maps" / file)
 
     def index_path(self, round_index: int) -> Path:
         return self.folder / "rounds" / f"{round_index}.json"
@@ -60,15 +89,24 @@ class MapStore:
     def weights_path(self, round_index: int) -> Path:
         return self.folder / "weights" / f"{round_index}.safetensors"
 
-    def publish(self, round_index: int, index: list[MapEntry]) -> None:
+    def publish(self, round_index: int, index: Round) -> None:
         """Finish a round: write its index, then drop what no reader can ask for any more."""
-        write_text(self.index_path(round_index), json.dumps([asdict(entry) for entry in index]))
+        write_text(self.index_path(round_index), json.dumps(asdict(index)))
         self._forget_before(round_index - 2 - self.lag)
 
-    def read(self, round_index: int) -> list[MapEntry]:
-        return [MapEntry(**entry) for entry in json.loads(self.index_path(round_index).read_text())]
+    def read(self, round_index: int) -> Round:
+        facts = json.loads(self.index_path(round_index).read_text())
+        return Round(**{**facts, "entries": [MapEntry(**entry) for entry in facts["entries"]]})
 
-    def wait(self, round_index: int) -> list[MapEntry]:
+    def finished(self) -> list[int]:
+        """The rounds whose index is here, in order; -1 is that of the default maps."""
+        return sorted(int(path.stem) for path in (self.folder / "rounds").glob("*.json"))
+
+    def newest(self) -> Round:
+        """The index of the last finished round."""
+        return self.read(self.finished()[-1])
+
+    def wait(self, round_index: int) -> Round:
         """The index of a round, as soon as it is finished.
 
         Raises:
@@ -80,25 +118,25 @@ class MapStore:
     def files_of(self, first_round: int, last_round: int) -> list[Path]:
         """What a reader of these rounds needs: indexes, maps, and the weights of the last round."""
         indexes = [self.index_path(r) for r in range(first_round, last_round + 1) if self.index_path(r).exists()]
-        maps = {self.folder / "maps" / entry.file for path in indexes for entry in self.read(int(path.stem))}
+        maps = {self.folder / "maps" / entry.file for path in indexes for entry in self.read(int(path.stem)).entries}
         weights = [self.weights_path(last_round)] if self.weights_path(last_round).exists() else []
         return [*indexes, *sorted(maps), *weights]
 
     def _forget_before(self, round_index: int) -> None:
-        indexes = list((self.folder / "rounds").glob("*.json"))
-        stale = [path for path in indexes if 0 <= int(path.stem) < round_index]
+        finished = self.finished()
+        stale = [r for r in finished if 0 <= r < round_index]
         if not stale:
             return
-        newest = max(int(path.stem) for path in indexes)
-        kept = {entry.file for path in indexes if path not in stale for entry in self.read(int(path.stem))}
-        for path in stale:
-            path.unlink()
+        kept = {entry.file for r in finished if r not in stale for entry in self.read(r).entries}
+        for r in stale:
+            self.index_path(r).unlink()
         for path in (self.folder / "maps").glob("*.safetensors"):
-            if path.name not in kept and int(path.name.split(".")[-2]) <= newest:
+            if path.name not in kept and int(path.name.split(".")[-2]) <= finished[-1]:
                 path.unlink()
-        for path in (self.folder / "weights").glob("*.safetensors"):
-            if int(path.stem) < round_index:
-                path.unlink()
+        # the parts are those of mappers that were started again after their share was merged
+        for path in [*(self.folder / "weights").glob("*.safetensors"), *(self.folder / "rounds").glob("*.part*")]:
+            if int(path.name.split(".")[0]) < round_index:
+                path.unlink(missing_ok=True)
 
 
 def wait_for(path: Path, folder: Path) -> None:
@@ -120,5 +158,9 @@ def wait_for(path: Path, folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small file under a temporary name and rename it."""
     partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text)
+    try:
+        partial.write_text(text)
+    except OSError:  # a full disk
+        partial.unlink(missing_ok=True)
+        raise
     os.replace(partial, path)

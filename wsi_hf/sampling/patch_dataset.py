@@ -5,16 +5,19 @@ alternate. Each class passes through a shuffle buffer of `shuffle_buffer` draws,
 maps, emptied in random order and filled again.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+import time
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from ..slides.slide import Slide
-from .map_store import MapEntry, MapStore
+from ..slides.slide import Slide, SlideError
+from .map_store import MapStore, Round
 from .patch_sampler import PatchSampler
+from .unreadable import retried
 
 
 @dataclass(frozen=True)
@@ -74,60 +77,103 @@ class DynamicPatchDataset(Dataset):
         self.items_per_round, self.shuffle_buffer = items_per_round, shuffle_buffer
         self.draw_from, self.dynamic = draw_from, dynamic
         self.labels = np.array([slide.label for slide in slides])
+        self._failed: set[int] = set()  # slides that this process has tried in vain
+        self._waited_s = 0.0
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray | int]:
-        """Item i: the patch, uint8 (H, W, 3), its slide's label, and where it came from (level-0 pixels)."""
-        draw = self.draw(i)
-        info = self.slides[draw.slide]
-        slide = Slide(info.path, mpp=info.mpp)
-        x_px, y_px = draw.center_px
-        center_l0 = ((x_px + 0.5) * self.mpp / slide.mpp, (y_px + 0.5) * self.mpp / slide.mpp)
+    def __getitem__(self, i: int) -> dict[str, np.ndarray | int | str]:
+        """Item i: the patch, uint8 (H, W, 3), its slide's label, and where it came from (level-0 pixels).
+
+        `report` is empty, or JSON: `unreadable`, {slide: reason}, the slides that were drawn but could not be read, so
+        that another was drawn in their place, and `waited_s`, seconds spent waiting for maps.
+
+        Raises:
+            SlideError: no slide of the item's class can be read.
+        """
+        self._waited_s, unreadable = 0.0, dict[int, str]()
+        while True:
+            draw = self.draw(i, unreadable)
+            try:
+                pixels, center_l0 = self._read(draw)
+                break
+            except SlideError as error:
+                unreadable[draw.slide] = str(error)
+                if len(unreadable) == np.sum(self.labels == i % 2):
+                    raise
+        report = {"unreadable": unreadable, "waited_s": self._waited_s}
         return {
-            "pixel_values": slide.read_patch(center_l0, self.patch_size, self.mpp),
-            "labels": info.label,
+            "pixel_values": pixels,
+            "labels": self.slides[draw.slide].label,
             "index": i,
             "slide": draw.slide,
             "center_l0": np.array(center_l0),
             "map_round": draw.map_round,
+            "report": json.dumps(report) if any(report.values()) else "",
         }
 
-    def draw(self, i: int) -> Draw:
-        """Where item i comes from."""
+    def draw(self, i: int, left_out: Collection[int] = ()) -> Draw:
+        """Where item i comes from; once more, without the slides in `left_out`, after these could not be read."""
         label, place = i % 2, i // 2  # place in the stream of its class
         block, slot = divmod(place, self.shuffle_buffer)
         draw_index = block * self.shuffle_buffer + int(self._shuffle(label, block)[slot])
         round_index = block * self.shuffle_buffer // (self.items_per_round // 2) if self.dynamic else 0
         index = self._index(round_index - 1)
-        rng = np.random.default_rng([self.seed, 2, label, draw_index])
-        slide = self._slide(index, label, round_index, rng)
-        center = self._sampler(index[slide]).draw(1, rng)[0]
-        return Draw(slide, (int(center[0]), int(center[1])), index[slide].round)
+        again = [len(left_out)] if left_out else []
+        rng = np.random.default_rng([self.seed, 2, label, draw_index, *again])
+        slide = self._slide(index, label, round_index, rng, left_out)
+        entry = index.entries[slide]
+        center = self._sampler(entry.file).draw(1, rng)[0]
+        return Draw(slide, (int(center[0]), int(center[1])), entry.round)
 
-    def _slide(self, index: list[MapEntry], label: int, round_index: int, rng: np.random.Generator) -> int:
-        candidates = np.flatnonzero(self.labels == label)
+    def _slide(
+        self, index: Round, label: int, round_index: int, rng: np.random.Generator, left_out: Collection[int]
+    ) -> int:
+        entries = index.entries
+        candidates = np.array([s for s in np.flatnonzero(self.labels == label) if s not in left_out])
+        # where all are lost any is as good; the training stops for it
+        candidates = np.array([s for s in candidates if not entries[s].lost] or candidates)
         if round_index == 0:
             return int(rng.choice(candidates))
         if self.draw_from == "fresh":
-            return int(rng.choice([s for s in candidates if index[s].round == round_index - 1]))
+            newest = max(entries[s].round for s in candidates)  # the last round, unless all that it mapped are lost
+            return int(rng.choice([s for s in candidates if entries[s].round == newest]))
         if label == 1:
             return int(rng.choice(candidates))
-        mass = np.array([index[s].sum_q for s in candidates])
+        mass = np.array([entries[s].sum_q for s in candidates])
         return int(rng.choice(candidates, p=mass / mass.sum()))
+
+    def _read(self, draw: Draw) -> tuple[np.ndarray, tuple[float, float]]:
+        """The patch and its centre in level-0 pixels. A slide that has failed before is not waited for again."""
+        info = self.slides[draw.slide]
+        try:
+            return retried(lambda: self._read_once(draw), info.slide_id, patient=draw.slide not in self._failed)
+        except SlideError:
+            self._failed.add(draw.slide)
+            raise
+
+    def _read_once(self, draw: Draw) -> tuple[np.ndarray, tuple[float, float]]:
+        info = self.slides[draw.slide]
+        slide = Slide(info.path, mpp=info.mpp)
+        x_px, y_px = draw.center_px
+        center_l0 = ((x_px + 0.5) * self.mpp / slide.mpp, (y_px + 0.5) * self.mpp / slide.mpp)
+        return slide.read_patch(center_l0, self.patch_size, self.mpp), center_l0
 
     @lru_cache(maxsize=8)  # noqa: B019 - one data set lives as long as its process
     def _shuffle(self, label: int, block: int) -> np.ndarray:
         return np.random.default_rng([self.seed, 3, label, block]).permutation(self.shuffle_buffer)
 
     @lru_cache(maxsize=4)  # noqa: B019
-    def _index(self, round_index: int) -> list[MapEntry]:
-        return self.store.wait(round_index)
+    def _index(self, round_index: int) -> Round:
+        started = time.monotonic()
+        index = self.store.wait(round_index)
+        self._waited_s = time.monotonic() - started
+        return index
 
     @lru_cache(maxsize=64)  # noqa: B019
-    def _sampler(self, entry: MapEntry) -> PatchSampler:
-        return PatchSampler(self.store.load_map(entry))
+    def _sampler(self, file: str) -> PatchSampler:
+        return PatchSampler(self.store.load_map(file))
 
 
 class RunSampler(Sampler[int]):

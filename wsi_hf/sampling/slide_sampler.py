@@ -1,6 +1,6 @@
 """Which slides are mapped next: both classes at the same rate, benign ones by their error mass (paper, section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -43,33 +43,72 @@ class SlideSampler:
                 f"malignant slides, so that is {reachable}. Set max_epochs_unmapped to at least {needed}."
             )
 
-    def choose(self, round_index: int, last_mapped: Sequence[int], sum_q: Sequence[float]) -> list[int]:
+    def choose(
+        self,
+        round_index: int,
+        last_mapped: Sequence[int],
+        sum_q: Sequence[float],
+        left_out: Collection[int] = (),
+    ) -> list[int]:
         """The slides of one round, malignant ones first.
 
         Args:
             round_index: 0, 1, ...
             last_mapped: the round each slide was mapped in last, -1 for never.
             sum_q: the sum of each slide's latest map.
+            left_out: slides not to choose; malignant ones are not replaced.
         """
         epoch, position = divmod(round_index, self.rounds_per_epoch)
         order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.malignant)
         malignant = np.array_split(order, self.rounds_per_epoch)[position]
-        return malignant.tolist() + self._choose_benign(round_index, np.asarray(last_mapped), np.asarray(sum_q))
+        benign = self._choose_benign(round_index, np.asarray(last_mapped), np.asarray(sum_q), left_out)
+        return [slide for slide in malignant.tolist() if slide not in left_out] + benign
 
-    def _choose_benign(self, round_index: int, last_mapped: np.ndarray, sum_q: np.ndarray) -> list[int]:
+    def fill(
+        self,
+        step: int,
+        last_mapped: Sequence[int],
+        sum_q: Sequence[float],
+        cost: Sequence[float],
+        budget: float,
+        left_out: Collection[int] = (),
+    ) -> tuple[dict[int, int], int]:
+        """Slides of as many steps, from this one on, as fit a budget best; at least one step, at most an epoch.
+
+        Returns:
+            The step that chose each slide, none twice, and the step to go on with.
+        """
+        chosen: dict[int, int] = {}
+        for _ in range(self.rounds_per_epoch):
+            slides = self.choose(step, last_mapped, sum_q, {*left_out, *chosen})
+            price = sum(cost[slide] for slide in slides)
+            if chosen and budget < price / 2:
+                break
+            budget -= price
+            chosen |= dict.fromkeys(slides, step)
+            step += 1
+        return chosen, step
+
+    def _choose_benign(
+        self, round_index: int, last_mapped: np.ndarray, sum_q: np.ndarray, left_out: Collection[int]
+    ) -> list[int]:
         rng = np.random.default_rng([self.seed, 0, round_index])
         count = int(self._capacity[round_index % self.rounds_per_epoch])
-        deadline = last_mapped[self.benign] + self.longest_wait  # the last round each may be mapped in
         # Random keys E/mass sorted ascending are a draw without replacement in proportion to the mass.
         keys = rng.exponential(size=len(self.benign)) / np.maximum(sum_q[self.benign], 1e-300)
+        there = ~np.isin(self.benign, list(left_out))
+        benign, keys = self.benign[there], keys[there]
+        deadline = last_mapped[benign] + self.longest_wait  # the last round each may be mapped in
         by_deadline = np.lexsort((keys, deadline))
         urgent = by_deadline[: min(count, self._overdue(round_index, np.sort(deadline)))]
         others = np.setdiff1d(np.argsort(keys, kind="stable"), urgent, assume_unique=True)
-        return self.benign[np.concatenate((urgent, others))[:count]].tolist()
+        return benign[np.concatenate((urgent, others))[:count]].tolist()
 
     def _overdue(self, round_index: int, deadlines: np.ndarray) -> int:
         """How many must be mapped in this round because all later rounds before their deadlines will be taken."""
         due = np.arange(1, len(deadlines) + 1)
+        if not len(due):
+            return 0
         later_slots = self._slots_before(deadlines + 1) - self._slots_before(round_index + 1)
         return int(max(0, (due - np.maximum(later_slots, 0)).max()))
 

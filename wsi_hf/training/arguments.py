@@ -2,22 +2,36 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
 from ..models.divergence import check_beta
+from ..models.slide_head import check_eta
 
 
 @dataclass
 class WsiTrainingArguments(TrainingArguments):
     """TrainingArguments plus the paper's hyper-parameters; every default is the paper's unless marked."""
 
+    eta: float | None = field(
+        default=None,
+        metadata={"help": "percent of pixels that vote for malignant; default: the model's own (paper: 50)"},
+    )
     beta_0: float = field(default=0.0, metadata={"help": "beta of the benign class (paper: 0)"})
     beta_1: float = field(default=1.0, metadata={"help": "beta of the malignant class (paper: 1; 0 = cross-entropy)"})
     beta_1_warmup_start: int = field(default=0, metadata={"help": "step at which beta_1 begins to rise from 0"})
     beta_1_warmup_steps: int = field(
         default=0,
         metadata={"help": "steps over which beta_1 then rises to its value (not in the paper)"},
+    )
+    harden_at: float = field(
+        default=0.0,
+        metadata={
+            "help": "beta_1 stays 0 until the tumour is found: until patches of malignant slides look so many times as "
+            "malignant as those of benign ones (1.25, say); 0: do not wait for it (not in the paper)"
+        },
     )
     alpha: float = field(default=2.0, metadata={"help": "patches are centred on pixels drawn with Q^alpha (paper: 2)"})
     patch_size: int = field(default=256, metadata={"help": "side of a patch in model pixels (not in the paper)"})
@@ -33,7 +47,11 @@ class WsiTrainingArguments(TrainingArguments):
         default=25, metadata={"help": "optimiser steps between two hand-overs of weights and maps (not in the paper)"}
     )
     slides_per_round: int = field(
-        default=8, metadata={"help": "slides mapped in a round, half of each class (not in the paper)"}
+        default=8,
+        metadata={
+            "help": "slides mapped in a round, half of each class (not in the paper); 0: as many as the mapping "
+            "manages while the training trains, which depends on the machine and so cannot be repeated exactly"
+        },
     )
     max_epochs_unmapped: int = field(
         default=8, metadata={"help": "every slide is mapped at least once in so many epochs (paper: N)"}
@@ -41,10 +59,15 @@ class WsiTrainingArguments(TrainingArguments):
     map_stride: int = field(default=8, metadata={"help": "model pixels a side of a map's cell; 1 = the paper's pixels"})
     mapping: str = field(
         default="child",
-        metadata={"help": "'child': the mapping process runs beside the training; 'inline': within it, round by round"},
+        metadata={
+            "help": "'child': the mapping process runs beside the training; 'inline': within it, round by round; "
+            "'ranks': the last mapping_ranks processes of the launch map, the others train"
+        },
     )
+    mapping_ranks: int = field(default=1, metadata={"help": "processes of the launch that map, with mapping 'ranks'"})
     mapping_device: str | None = field(
-        default=None, metadata={"help": "device of the mapping child, such as cuda:1; default: the training's"}
+        default=None,
+        metadata={"help": "device of the mapping, such as cuda:1; default: the training's, or the mapping rank's own"},
     )
     mapping_tile_size: int = field(default=512, metadata={"help": "side of the tiles that are mapped, in model pixels"})
     cpu_threads: int = field(
@@ -62,6 +85,10 @@ class WsiTrainingArguments(TrainingArguments):
     augment_elastic_px: float = field(default=1.0, metadata={"help": "rms displacement of the elastic deformation, px"})
     augment_stain: float = field(default=0.3, metadata={"help": "sigma of the stain jitter in optical density"})
     augment_colour: float = field(default=0.1, metadata={"help": "brightness, contrast and saturation jitter"})
+    max_lost_slides: float = field(
+        default=0.05,
+        metadata={"help": "share of the slides that may fail to be read before the training stops with a checkpoint"},
+    )
     eval_patches_per_slide: int = field(default=4, metadata={"help": "uniform patches a slide behind eval_loss"})
 
     # TrainingArguments' own fields, where slides need another default.
@@ -70,23 +97,44 @@ class WsiTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         check_beta((self.beta_0, self.beta_1))
+        if self.eta is not None:
+            check_eta(self.eta)
         for name in ("patch_size", "shuffle_buffer", "steps_per_round", "map_stride", "max_epochs_unmapped"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         for name, choices in (
             ("draw_from", ("fresh", "all")),
-            ("mapping", ("inline", "child")),
+            ("mapping", ("inline", "child", "ranks")),
             ("tissue", ("auto", "none")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        if self.harden_at and self.harden_at <= 1:
+            raise ValueError(f"harden_at is 0 (do not wait) or above 1; got {self.harden_at}")
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative; got {self.alpha}")
         if self.mapping_tile_size % self.map_stride:
             raise ValueError(
                 f"mapping_tile_size {self.mapping_tile_size} must be a multiple of map_stride {self.map_stride}"
             )
+        if not 0 <= self.max_lost_slides <= 1:
+            raise ValueError(f"max_lost_slides is a share, from 0 to 1; got {self.max_lost_slides}")
+        if self.slides_per_round < 2 and self.slides_per_round != 0:
+            raise ValueError(f"slides_per_round is at least 2, or 0 for as many as fit; got {self.slides_per_round}")
+        if self.mapping == "ranks":
+            self._take_role()
         super().__post_init__()
+
+    def _take_role(self) -> None:
+        """With mapping 'ranks': a training rank goes on in a world of training ranks, a mapping rank maps and exits."""
+        from .mapping_ranks import serve, take_role
+
+        if not self.dynamic_sampling:
+            raise ValueError("mapping 'ranks' has nothing to do without dynamic_sampling; leave one of them out")
+        folder = Path(os.path.expanduser(self.output_dir or "trainer_output")) / "_mapping"
+        worker = take_role(self.mapping_ranks, folder)
+        if worker is not None:
+            serve(folder, worker, self.mapping_ranks, self.mapping_device or own_device(self.use_cpu))
 
     @property
     def threads(self) -> int:
@@ -95,3 +143,12 @@ class WsiTrainingArguments(TrainingArguments):
             return self.cpu_threads
         local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return max(1, (os.cpu_count() or 2) // (2 * local_ranks))
+
+
+def own_device(use_cpu: bool) -> str:
+    """The device that belongs to this process by its number on its node."""
+    if use_cpu or not torch.accelerator.is_available():
+        return "cpu"
+    kind = torch.accelerator.current_accelerator()
+    number = int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count()
+    return f"{kind.type if kind else 'cuda'}:{number}"

@@ -1,23 +1,33 @@
 """Maps belong to a checkpoint: hard links to the maps that the next steps draw from, beside weights and optimiser."""
 
+import dataclasses
 import json
 import logging
 import os
 import shutil
 from pathlib import Path
 
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..sampling.map_store import MapStore
+from ..sampling.map_store import MapStore, write_text
+from ..sampling.unreadable import file_stamp
 from .mapping import MappingSettings
 
 logger = logging.getLogger(__name__)
 
 
-def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
+UNREADABLE = "unreadable.json"
+
+
+def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int, str]:
     """Make the mapping folder ready: what an earlier run left goes, what the checkpoint holds comes.
 
-    The default maps stay if they were made of the same slides at the same resolution: finding tissue takes time.
+    The default maps stay if they were made of the same slides at the same resolution: finding tissue takes time. Slides
+    that were set aside come back if their files have changed since.
+
+    Returns:
+        The slides that could not be read in the round that the checkpoint was saved in, and why.
     """
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,20 +37,28 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
         if not (keep_tissue and path.stem.split(".")[-1] == "-1"):
             path.unlink()
-    for name in ("failed.txt", "mapping.log"):
-        (folder / name).unlink(missing_ok=True)
+    for path in [folder / "failed.txt", folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/*.tmp")]:
+        path.unlink(missing_ok=True)
     if checkpoint is None:
         for path in folder.glob("draws.*.csv"):
             path.unlink()
     else:
         _link_tree(checkpoint / "mapping", folder)
+        _welcome_back(settings)
     settings.save()
+    unreadable = folder / UNREADABLE
+    return {int(s): reason for s, reason in json.loads(unreadable.read_text()).items()} if unreadable.exists() else {}
 
 
-def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path) -> None:
-    """Link what a run resumed from this checkpoint needs; its appearance also marks the checkpoint as complete."""
+def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path, unreadable: dict[int, str]) -> None:
+    """Link what a run resumed from this checkpoint needs, before all else is saved there.
+
+    Args:
+        unreadable: slides that could not be read since the last hand-over, and why.
+    """
     store: MapStore = settings.store
     partial = checkpoint / "mapping.tmp"
+    (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)  # written last, it marks a checkpoint as complete
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for path in store.files_of(max(0, round_index - 1 - store.lag), round_index):
@@ -48,6 +66,7 @@ def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path) -> 
         target.parent.mkdir(exist_ok=True)
         if not path.stem.endswith(".-1"):  # default maps are made again from the slides
             os.link(path, target)
+    write_text(partial / UNREADABLE, json.dumps(unreadable))
     shutil.rmtree(checkpoint / "mapping", ignore_errors=True)
     partial.rename(checkpoint / "mapping")
 
@@ -58,7 +77,9 @@ def newest_checkpoint(output_dir: str | Path) -> str:
     Raises:
         ValueError: there is none.
     """
-    complete = [path.parent for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/mapping")]
+    complete = [
+        path.parent for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/mapping") if _has_state(path.parent)
+    ]
     if not complete:
         raise ValueError(
             f"{output_dir} holds no complete checkpoint to resume from; start without --resume_from_checkpoint"
@@ -68,6 +89,14 @@ def newest_checkpoint(output_dir: str | Path) -> str:
     return str(newest)
 
 
+def _has_state(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _link_tree(source: Path, target: Path) -> None:
     for path in source.rglob("*"):
         if path.is_file():
@@ -75,6 +104,19 @@ def _link_tree(source: Path, target: Path) -> None:
             destination.parent.mkdir(parents=True, exist_ok=True)
             destination.unlink(missing_ok=True)
             os.link(path, destination)
+
+
+def _welcome_back(settings: MappingSettings) -> None:
+    """Slides that were set aside are used again if their files have changed since."""
+    store, stamps = settings.store, [file_stamp(slide.path) for slide in settings.slides]
+    for round_index in store.finished():
+        index = store.read(round_index)
+        entries = [
+            dataclasses.replace(entry, lost="", stamp="") if entry.lost and entry.stamp != stamp else entry
+            for entry, stamp in zip(index.entries, stamps, strict=True)
+        ]
+        if entries != index.entries:
+            store.publish(round_index, dataclasses.replace(index, entries=entries))
 
 
 def _tissue_facts(settings: MappingSettings) -> str:

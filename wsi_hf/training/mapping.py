@@ -2,12 +2,17 @@
 
 import dataclasses
 import json
+import logging
+import math
 import os
+import time
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
@@ -15,11 +20,17 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, P
 from ..inference.network import PixelNetwork
 from ..inference.streaming import stream_tiles, tissue_mask
 from ..models.image_processing_wsi import WsiImageProcessor
-from ..sampling.map_store import MapEntry, MapStore, wait_for, write_text
+from ..sampling.map_store import MapEntry, MapStore, Round, wait_for, write_text
 from ..sampling.patch_dataset import TrainingSlide
 from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
 from ..sampling.slide_sampler import SlideSampler
+from ..sampling.unreadable import file_stamp, retried
 from ..slides.slide import Slide, SlideError
+
+logger = logging.getLogger(__name__)
+
+FIRST_SLIDES = 8
+"""Slides of the first round where the number follows from rates, which are not known yet."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,27 @@ class MappingSettings:
 
     @property
     def slide_sampler(self) -> SlideSampler:
+        """One step of it is a round; a pair of slides where their number in a round follows from rates."""
         labels = [slide.label for slide in self.slides]
-        return SlideSampler(labels, self.slides_per_round, self.max_epochs_unmapped, self.seed)
+        return SlideSampler(labels, self.slides_per_round or 2, self.max_epochs_unmapped, self.seed)
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What travels with the weights of a round.
+
+    round_s: seconds of training between the last two hand-overs, without waiting; 0 if unknown. unreadable: slides of
+    which the training could not read a patch since, and why.
+    """
+
+    round_s: float = 0.0
+    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> "HandOver":
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["hand_over"])
+        return cls(facts["round_s"], {int(slide): reason for slide, reason in facts["unreadable"].items()})
 
 
 class Mapper:
@@ -77,21 +107,31 @@ class Mapper:
         """Map this mapper's share of the round's slides, with the handed-over weights, and finish the round."""
         if self.store.index_path(round_index).exists():
             return
+        called, weights = time.monotonic(), self.store.weights_path(round_index)
         index = self.store.wait(round_index - 1)
-        wait_for(self.store.weights_path(round_index), self.store.folder)
-        self.model.load_state_dict(load_file(self.store.weights_path(round_index)))
-        chosen = self.slide_sampler.choose(round_index, [e.round for e in index], [e.sum_q for e in index])
-        mine = chosen[self.worker :: self.workers]
+        wait_for(weights, self.store.folder)
+        begun = time.monotonic()
+        self.model.load_state_dict(load_file(weights))
+        hand_over = HandOver.load(weights)
+        entries = index.entries
+        for slide, reason in hand_over.unreadable.items():
+            entries[slide] = self._lost(entries[slide], slide, reason)
+        chosen, steps = self._choose(round_index, index, hand_over.round_s)
         network = PixelNetwork(self.model, self.image_processor, self.device)
-        entries = {
-            slide: self.store.save_map(self.map_slide(network, slide, round_index), round_index) for slide in mine
+        network.alignment = math.lcm(network.alignment, self.settings.map_stride)  # no cell straddles two tiles
+        mine = self._mine(chosen, entries)
+        share = {
+            slide: dataclasses.replace(self._map(network, slide, round_index, entries[slide]), step=step)
+            for slide, step in chosen.items()
+            if slide in mine
         }
-        self._finish(round_index, index, entries)
+        done = {"seconds": time.monotonic() - begun, "waited_s": begun - called}
+        self._finish(round_index, dataclasses.replace(index, steps=steps), share, done)
 
     def map_slide(self, network: PixelNetwork, slide_index: int, round_index: int) -> ProbabilityMap:
         settings, info = self.settings, self.settings.slides[slide_index]
         slide = Slide(info.path, mpp=info.mpp)
-        tissue = self.store.load_map(default_entry(info)).tissue()
+        tissue = self.store.load_map(default_file(info)).tissue()
         builder = ProbabilityMapBuilder(
             info.slide_id, slide.size_px(settings.mpp), settings.mpp, tissue, settings.alpha, settings.map_stride,
             settings.tile_size, weights_step=round_index * settings.steps_per_round,
@@ -101,27 +141,80 @@ class Mapper:
             builder.add(tile.x_px, tile.y_px, malignant - benign)
         return builder.finish()
 
-    def _finish(self, round_index: int, index: list[MapEntry], entries: dict[int, MapEntry]) -> None:
+    def _choose(self, round_index: int, index: Round, round_s: float) -> tuple[dict[int, int], int]:
+        """The slides of a round, each with its step of the slide sampler, and the sampler's steps so far.
+
+        With a fixed number of slides a round is one step. Else it takes pairs until their tiles, at the speed measured
+        in the round before, fill the time of a round of training.
+        """
+        last, sum_q = [entry.step for entry in index.entries], [entry.sum_q for entry in index.entries]
+        if self.settings.slides_per_round:
+            slides = self.slide_sampler.choose(round_index, last, sum_q, index.lost)
+            return dict.fromkeys(slides, round_index), round_index + 1
+        if not index.tiles_per_s:
+            return self.slide_sampler.fill(index.steps, last, sum_q, [1] * len(last), FIRST_SLIDES, index.lost)
+        tiles = [entry.tiles for entry in index.entries]
+        return self.slide_sampler.fill(
+            index.steps, last, sum_q, tiles, round_s * index.tiles_per_s * self.workers, index.lost
+        )
+
+    def _mine(self, chosen: Collection[int], entries: Sequence[MapEntry]) -> set[int]:
+        """This mapper's share: the slides with most tissue go first, each to whom has least to do."""
+        shares: list[set[int]] = [set() for _ in range(self.workers)]
+        tiles = [0] * self.workers
+        for slide in sorted(chosen, key=lambda s: (-entries[s].tiles, s)):
+            worker = tiles.index(min(tiles))
+            shares[worker].add(slide)
+            tiles[worker] += max(entries[slide].tiles, 1)
+        return shares[self.worker]
+
+    def _map(self, network: PixelNetwork, slide: int, round_index: int, entry: MapEntry) -> MapEntry:
+        """Map a slide and write its map; one that cannot be read is set aside and keeps its last map."""
+        try:
+            probability_map = retried(
+                lambda: self.map_slide(network, slide, round_index), self.settings.slides[slide].slide_id
+            )
+        except SlideError as error:
+            return self._lost(entry, slide, str(error))
+        return self.store.save_map(probability_map, round_index)
+
+    def _lost(self, entry: MapEntry, slide: int, reason: str) -> MapEntry:
+        info = self.settings.slides[slide]
+        logger.warning("%s is set aside: %s", info.slide_id, reason)
+        return dataclasses.replace(entry, lost=entry.lost or reason, stamp=entry.stamp or file_stamp(info.path))
+
+    def _finish(self, round_index: int, index: Round, share: dict[int, MapEntry], done: dict[str, float]) -> None:
         """Merge the shares of all mappers into the round's index; the first mapper publishes it."""
-        part = {slide: dataclasses.asdict(entry) for slide, entry in entries.items()}
+        part = {"share": {slide: dataclasses.asdict(entry) for slide, entry in share.items()}, **done}
         write_text(self._part(round_index, self.worker), json.dumps(part))
         if self.worker:
             return
+        parts, entries = [], list(index.entries)
         for worker in range(self.workers):
             path = self._part(round_index, worker)
             wait_for(path, self.store.folder)
-            for slide, entry in json.loads(path.read_text()).items():
-                index[int(slide)] = MapEntry(**entry)
-            path.unlink()
-        self.store.publish(round_index, index)
+            parts.append(json.loads(path.read_text()))
+            for slide, entry in parts[-1]["share"].items():
+                entries[int(slide)] = MapEntry(**entry)
+        slowest = max(parts, key=lambda part: part["seconds"])
+        tiles = sum(entry["tiles"] for part in parts for entry in part["share"].values() if not entry["lost"])
+        self.store.publish(
+            round_index,
+            Round(
+                entries, index.steps, slowest["seconds"], slowest["waited_s"],
+                tiles / max(sum(part["seconds"] for part in parts), 1e-9),
+            ),
+        )  # fmt: skip
+        for worker in range(self.workers):
+            self._part(round_index, worker).unlink()
 
     def _part(self, round_index: int, worker: int) -> Path:
         return self.store.folder / "rounds" / f"{round_index}.part{worker}"
 
 
-def default_entry(info: TrainingSlide) -> MapEntry:
-    """Where a slide's default map lies; made by `prepare`."""
-    return MapEntry(f"{info.slide_id}.-1.safetensors", -1, 0.0, 0.0)
+def default_file(info: TrainingSlide) -> str:
+    """A slide's default map; made by `prepare`."""
+    return f"{info.slide_id}.-1.safetensors"
 
 
 def prepare(settings: MappingSettings) -> None:
@@ -140,7 +233,7 @@ def prepare(settings: MappingSettings) -> None:
     if errors:
         listing = "\n".join(f"  {error}" for error in errors)
         raise SlideError(f"{len(errors)} of {len(results)} training slides cannot be used:\n{listing}")
-    store.publish(-1, [store.save_map(result, -1) for result in results])
+    store.publish(-1, Round([store.save_map(result, -1) for result in results]))
 
 
 def _default_map_or_error(settings: MappingSettings, info: TrainingSlide) -> ProbabilityMap | Exception:
@@ -165,8 +258,17 @@ def save_architecture(model: PreTrainedModel, image_processor: WsiImageProcessor
     image_processor.save_pretrained(model_folder(folder))
 
 
-def save_weights(model: PreTrainedModel, path: Path) -> None:
-    """Hand over weights and buffers: written under a temporary name, then renamed."""
+def save_weights(model: PreTrainedModel, path: Path, hand_over: HandOver) -> None:
+    """Hand over weights and buffers: written under a temporary name, then renamed.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     partial = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
+    try:
+        save_file(tensors, partial, metadata={"hand_over": json.dumps(dataclasses.asdict(hand_over))})
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"the weights cannot be handed over in {path.parent}: {error}") from error
     partial.replace(path)

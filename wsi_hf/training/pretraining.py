@@ -1,12 +1,69 @@
-"""From the auto-encoder to the segmenter: what carries over, tensor by tensor (paper, section 6)."""
+"""Pre-training as an auto-encoder (paper, section 6), and what of it carries over to the segmenter."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
+import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import default_collate
+
+from ..models.modeling_wsi_unet import WsiUNetForReconstruction
+from .arguments import WsiTrainingArguments
+from .mapping import MappingSettings
+from .trainer import WsiTrainer
+
+
+class WsiPretrainer(WsiTrainer):
+    """Trains the U-Net without lateral skips to reconstruct patches drawn uniformly over the tissue; no label is read.
+
+    Args:
+        model: the auto-encoder.
+        train_dataset, eval_dataset: slides, with columns slide_id, path and, for files without one, mpp.
+    """
+
+    def __init__(
+        self,
+        model: WsiUNetForReconstruction,
+        args: WsiTrainingArguments,
+        train_dataset: datasets.Dataset,
+        eval_dataset: datasets.Dataset | None = None,
+        **kwargs,
+    ):
+        args = copy.copy(args)
+        args.dynamic_sampling = False
+        super().__init__(
+            model, args, without_labels(train_dataset), eval_dataset and without_labels(eval_dataset), **kwargs
+        )
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The mean squared error of the reconstruction, in units of the normalised colours."""
+        outputs = model(pixel_values=self.pixel_values(model, inputs))
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    @torch.no_grad()
+    def reconstruct(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first patches of the evaluation slides as they are and as the network gives them, uint8 (n, H, W, 3)."""
+        patches = self._patches(self.args, self._evaluation_settings(None, "eval"), dynamic=False)
+        batch = self._prepare_inputs(default_collate([patches[i] for i in range(n)]))
+        model = self.model.eval()
+        outputs = model(pixel_values=self.pixel_values(model, batch))
+        mean, std = torch.tensor(self.image_processor.image_mean), torch.tensor(self.image_processor.image_std)
+        colours = outputs.reconstruction.float().cpu().permute(0, 2, 3, 1) * std + mean
+        return batch["pixel_values"].cpu().numpy(), (255 * colours).clamp(0, 255).round().byte().numpy()
+
+    def _measure(self, settings: MappingSettings) -> dict[str, float]:
+        return {"loss": self._uniform_loss(settings), "slides": len(settings.slides)}
+
+
+def without_labels(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The slides with every second one called malignant, so that half of the stream comes from either half of them."""
+    columns = [name for name in ("slide_id", "path", "mpp") if name in dataset.column_names]
+    return dataset.select_columns(columns).add_column("label", [i % 2 for i in range(len(dataset))])
 
 
 @dataclass(frozen=True)

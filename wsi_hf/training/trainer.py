@@ -2,7 +2,9 @@
 
 import csv
 import logging
+import time
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -10,12 +12,13 @@ import torch.nn.functional as F
 from accelerate.utils import gather_object
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Subset, default_collate
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
-from ..inference.network import PixelNetwork
+from ..inference.network import PixelNetwork, check_model, default_image_processor
 from ..inference.streaming import stream_tiles
+from ..models.configuration_wsi_unet import WsiUNetConfig
 from ..models.divergence import beta_divergence
 from ..models.image_processing_wsi import WsiImageProcessor
 from ..models.slide_head import slide_logits
@@ -26,20 +29,26 @@ from ..slides.slide import Slide
 from .arguments import WsiTrainingArguments
 from .checkpoints import begin_folder, keep_maps, newest_checkpoint
 from .interruption import Interruption
-from .mapping import MappingSettings, default_entry, prepare, save_architecture
+from .lost_slides import LostSlides
+from .mapping import FIRST_SLIDES, HandOver, MappingSettings, default_file, prepare, save_architecture
 from .mapping_process import FolderLock, MappingProcess
+from .pace import Pace, mapping_facts
+from .publishing import PublishingTrainer
+from .signs import NEVER_FOUND, Signs, save_signs
 
 logger = logging.getLogger(__name__)
 
 
-class WsiTrainer(Trainer):
+class WsiTrainer(PublishingTrainer):
     """Trains a segmentation model from slide labels.
 
     Args:
-        model: gives pixel logits of two classes, benign and malignant.
+        model: gives pixel logits of two classes, benign and malignant: this package's U-Net, or any other network
+            of `AutoModelForSemanticSegmentation` with two labels.
         train_dataset, eval_dataset: slides, with columns slide_id, path, label (0, 1) and, for files without one, mpp.
             Other columns, annotations among them, are not read.
-        processing_class: the image processor; it says at what resolution the model works.
+        processing_class: the image processor; it says at what resolution the model works. Other networks than this
+            package's U-Net need one.
     """
 
     loss_is_scaled_for_ga = False  # the loss is a mean over the batch
@@ -55,7 +64,9 @@ class WsiTrainer(Trainer):
         processing_class: WsiImageProcessor | None = None,
         **kwargs,
     ):
-        self.image_processor = processing_class or WsiImageProcessor(mpp=model.config.mpp)
+        check_model(model)
+        self.image_processor = processing_class or default_image_processor(model)
+        self.eta = choose_eta(model, args)
         self.items_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.items_per_round = self.items_per_step * args.steps_per_round
         self.mapping_settings = self._settings(
@@ -67,7 +78,13 @@ class WsiTrainer(Trainer):
             args.mapping_device or _device_name(args),
             args.process_index,
             args.world_size,
+            args.mapping_ranks,
         )
+        self.lost_slides = LostSlides(
+            self.mapping_settings.slides, args.max_lost_slides, Path(str(args.output_dir)) / "lost_slides.json"
+        )
+        self.pace = Pace()
+        self.signs = Signs(args.harden_at or 1.0)
         self.augment = PatchAugmentation(
             args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
         )
@@ -77,7 +94,9 @@ class WsiTrainer(Trainer):
         super().__init__(
             model,
             args,
+            train_dataset,
             train_dataset=self.patches,
+            data_collator=default_collate,  # transformers' own drops strings
             eval_dataset=eval_dataset,
             processing_class=self.image_processor,
             **kwargs,
@@ -86,32 +105,41 @@ class WsiTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The beta-divergence between the slides' labels and the slide head's verdict on their patches."""
-        images = inputs["pixel_values"].permute(0, 3, 1, 2) / 255  # (B, 3, H, W)
-        if model.training:
-            images = self.augment(images, seed=self.args.seed * 1_000_003 + int(inputs["index"][0]))
-        pixel_values = self.image_processor.normalize_colours(images).contiguous(memory_format=torch.channels_last)
+        pixel_values = self.pixel_values(model, inputs)
         logits = model(pixel_values=pixel_values).logits  # (B, 2, H, W) or smaller
-        if logits.shape[2:] != images.shape[2:]:
-            logits = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
-        pooled = slide_logits(logits, self.model.config.eta)  # (B, 2)
+        if logits.shape[2:] != pixel_values.shape[2:]:
+            logits = F.interpolate(logits, size=pixel_values.shape[2:], mode="bilinear", align_corners=False)
+        pooled = slide_logits(logits, self.eta)  # (B, 2)
         loss = beta_divergence(pooled, inputs["labels"], self.beta).mean()
         if model.training:
             self._record(inputs, pooled)
         return (loss, {"logits": logits, "slide_logits": pooled}) if return_outputs else loss
 
+    def pixel_values(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """What the network sees of a batch: augmented while training, normalised, (B, 3, H, W), channels last."""
+        images = inputs["pixel_values"].permute(0, 3, 1, 2) / 255
+        if model.training:
+            images = self.augment(images, seed=self.args.seed * 1_000_003 + int(inputs["index"][0]))
+        return self.image_processor.normalize_colours(images).contiguous(memory_format=torch.channels_last)
+
     @property
     def beta(self) -> tuple[float, float]:
         """(beta_0, beta_1) at this step; beta_1 may still be warming up."""
-        warmup = self.args.beta_1_warmup_steps
-        share = (self.state.global_step - self.args.beta_1_warmup_start) / warmup if warmup else 1.0
-        share = min(max(share, 0.0), 1.0)
-        return self.args.beta_0, share * self.args.beta_1
+        args, start = self.args, self.args.beta_1_warmup_start
+        if args.harden_at:
+            if self.signs.found_step is None:
+                return args.beta_0, 0.0
+            start = max(start, self.signs.found_step)
+        passed = self.state.global_step - start
+        share = passed / args.beta_1_warmup_steps if args.beta_1_warmup_steps else float(passed >= 0)
+        return args.beta_0, min(max(share, 0.0), 1.0) * args.beta_1
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         """Train. Ctrl-C or SIGTERM finishes the step, saves a checkpoint and raises KeyboardInterrupt.
 
         Raises:
             MappingError: the mapping process died twice; a checkpoint was saved.
+            LostSlidesError: more slides than `max_lost_slides` cannot be read; a checkpoint was saved.
         """
         if resume_from_checkpoint is True:
             resume_from_checkpoint = newest_checkpoint(str(self.args.output_dir))
@@ -124,7 +152,7 @@ class WsiTrainer(Trainer):
                 result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except MappingError:
             try:
-                self._save_checkpoint(self.model, trial=None)
+                self._save_checkpoint(self.model, trial=None, unreadable=self.lost_slides.pending)
             except (OSError, RuntimeError) as error:  # a full disk, most likely what ended the mapping too
                 logger.error("no checkpoint could be saved: %s", error)
             raise
@@ -135,7 +163,17 @@ class WsiTrainer(Trainer):
                 lock.release()
         if interruption.asked:
             raise KeyboardInterrupt(f"stopped at step {self.state.global_step}; a checkpoint was saved")
+        if self.lost_slides.too_many:
+            raise self.lost_slides.error()
+        if self.args.harden_at and self.signs.found_step is None and self.args.process_index == 0:
+            logger.warning(NEVER_FOUND)
         return result
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        started = time.monotonic()
+        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.pace.fetched(time.monotonic() - started, [text for batch in samples for text in batch["report"]])
+        return samples, items
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Segment every slide of the evaluation set, shared out over the ranks.
@@ -145,21 +183,10 @@ class WsiTrainer(Trainer):
             loss: mean divergence on patches drawn uniformly over the tissue.
             slides: how many.
         """
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        if dataset is None:
-            raise ValueError("evaluate() needs an eval_dataset of slides")
-        folder = Path(self.mapping_settings.folder) / metric_key_prefix
-        settings = self._settings(self.args, training_slides(dataset), folder)
-        if self.args.process_index == 0 and not (folder / "rounds" / "-1.json").exists():
-            prepare(settings)
-        self.accelerator.wait_for_everyone()
-        labels, margins = zip(*self._margins(settings), strict=True)
-        both = len(set(labels)) == 2
-        metrics = {
-            f"{metric_key_prefix}_slide_auc": float(roc_auc_score(labels, margins)) if both else float("nan"),
-            f"{metric_key_prefix}_loss": self._uniform_loss(settings) if both else float("nan"),
-            f"{metric_key_prefix}_slides": len(labels),
-        }
+        started = time.monotonic()
+        settings = self._evaluation_settings(eval_dataset, metric_key_prefix)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._measure(settings).items()}
+        self.pace.pause(time.monotonic() - started)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -172,13 +199,20 @@ class WsiTrainer(Trainer):
             malignant = seen["labels"] == 1
             logs["q_benign"] = float(seen["q"][~malignant].mean())
             logs["q_malignant"] = float(seen["q"][malignant].mean())
+            logs["beta_1"] = round(self.beta[1], 3)
             logs["mapping_s"] = round(self.mapping_process.inline_s, 1)
+            logs["map_wait_s"] = round(self.pace.logged(), 2)
+            settings, steps = self.mapping_settings, (seen["index"] // self.items_per_step).tolist()
+            logs |= mapping_facts(settings.store, settings.steps_per_round, steps, seen["map_round"].tolist())
             self._write_draws(seen)
         super().log(logs, start_time)
 
-    def _record(self, inputs: dict[str, Tensor], pooled: Tensor) -> None:
+    def _record(self, inputs: dict[str, Any], pooled: Tensor) -> None:
+        self.lost_slides.see(inputs["report"])
         names = ("index", "slide", "labels", "center_l0", "map_round")
-        self._seen.append({name: inputs[name] for name in names} | {"q": pooled.detach().softmax(1)[:, 1]})
+        q = pooled.detach().softmax(1)[:, 1]
+        self._seen.append({name: inputs[name] for name in names} | {"q": q})
+        self.signs.see(inputs["labels"], q, self.beta[1])
 
     def _write_draws(self, seen: dict[str, Tensor]) -> None:
         """Append to draws.<rank>.csv: step, slide_id, label, x_l0, y_l0, round of the map, q."""
@@ -200,12 +234,35 @@ class WsiTrainer(Trainer):
         )  # fmt: skip
 
     def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
-        epoch = settings.slide_sampler.rounds_per_epoch * self.items_per_round
+        pairs = (settings.slides_per_round or FIRST_SLIDES) // 2
+        malignant = sum(slide.label for slide in settings.slides)
+        epoch = -(-malignant // min(pairs, malignant)) * self.items_per_round
         return DynamicPatchDataset(
             settings.slides, settings.store, length=epoch, patch_size=args.patch_size, mpp=settings.mpp,
             items_per_round=self.items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
             draw_from=args.draw_from, dynamic=dynamic,
         )  # fmt: skip
+
+    def _evaluation_settings(self, eval_dataset: datasets.Dataset | None, name: str) -> MappingSettings:
+        """Those of the slides to be evaluated, whose tissue is found once and kept under `name`."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if dataset is None:
+            raise ValueError("evaluate() needs an eval_dataset of slides")
+        folder = Path(self.mapping_settings.folder) / name
+        settings = self._settings(self.args, training_slides(dataset), folder)
+        if self.args.process_index == 0 and not (folder / "rounds" / "-1.json").exists():
+            prepare(settings)
+        self.accelerator.wait_for_everyone()
+        return settings
+
+    def _measure(self, settings: MappingSettings) -> dict[str, float]:
+        labels, margins = zip(*self._margins(settings), strict=True)
+        both = len(set(labels)) == 2
+        return {
+            "slide_auc": float(roc_auc_score(labels, margins)) if both else float("nan"),
+            "loss": self._uniform_loss(settings) if both else float("nan"),
+            "slides": len(labels),
+        }
 
     def _margins(self, settings: MappingSettings) -> list[tuple[int, float]]:
         """(label, largest l1 - l0) of every slide, gathered from all ranks."""
@@ -215,7 +272,7 @@ class WsiTrainer(Trainer):
         return gather_object([(info.label, self._margin(network, settings, info)) for info in mine])
 
     def _margin(self, network: PixelNetwork, settings: MappingSettings, info: TrainingSlide) -> float:
-        tissue = settings.store.load_map(default_entry(info)).tissue()
+        tissue = settings.store.load_map(default_file(info)).tissue()
         tiles = stream_tiles(network, Slide(info.path, mpp=info.mpp), tissue=tissue, tile_size=settings.tile_size)
         return max(float((tile.logits[1] - tile.logits[0])[tile.tissue].max()) for tile in tiles)
 
@@ -238,11 +295,14 @@ class WsiTrainer(Trainer):
         self.run_sampler = RunSampler(self.patches.length)
         return self.run_sampler
 
-    def _save_checkpoint(self, model, trial) -> None:
-        super()._save_checkpoint(model, trial)
+    def _save_checkpoint(self, model, trial, unreadable: dict[int, str] | None = None) -> None:
+        signs = self.signs.facts(gather=unreadable is None)
+        unreadable = self.lost_slides.gather() if unreadable is None else unreadable
         if self.args.process_index == 0:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            keep_maps(self.mapping_settings, self.state.global_step // self.args.steps_per_round, folder)
+            keep_maps(self.mapping_settings, self.state.global_step // self.args.steps_per_round, folder, unreadable)
+            save_signs(signs, folder)
+        super()._save_checkpoint(model, trial)  # ends by deleting older checkpoints
 
 
 class RoundCallback(TrainerCallback):
@@ -256,22 +316,42 @@ class RoundCallback(TrainerCallback):
         if args.device.type == "cpu":
             torch.set_num_threads(args.threads)
         if args.process_index == 0:
-            begin_folder(trainer.mapping_settings, trainer.resume_folder)
+            trainer.lost_slides.pending = begin_folder(trainer.mapping_settings, trainer.resume_folder)
             save_architecture(trainer.model, trainer.image_processor, trainer.mapping_settings.folder)
             prepare(trainer.mapping_settings)
         trainer.accelerator.wait_for_everyone()
+        if trainer.resume_folder:
+            trainer.signs.load(trainer.resume_folder, args.process_index)
+        trainer.lost_slides.reasons = trainer.mapping_settings.store.newest().lost
+        if args.process_index == 0:
+            trainer.lost_slides.write()
         if args.dynamic_sampling:
             round_index = state.global_step // args.steps_per_round
             trainer.mapping_process.start(round_index)
-            trainer.mapping_process.hand_over(round_index, trainer.model)
+            trainer.mapping_process.hand_over(round_index, trainer.model, HandOver())
+        trainer.pace.begin_round()
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.trainer.run_sampler.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args, state, control, **kwargs):
         ended, left = divmod(state.global_step, args.steps_per_round)
-        if args.dynamic_sampling and not left and state.global_step < state.max_steps:
-            self.trainer.mapping_process.hand_over(ended, self.trainer.model)
+        if not left and state.global_step < state.max_steps:
+            self._end_round(args, control, ended)
+
+    def _end_round(self, args, control, ended: int) -> None:
+        trainer = self.trainer
+        round_s = trainer.pace.end_round()
+        unreadable = trainer.lost_slides.settle(trainer.mapping_settings.store)
+        if (advice := trainer.signs.end_round(ended * args.steps_per_round)) and args.process_index == 0:
+            logger.warning("step %d: %s", ended * args.steps_per_round, advice)
+        if args.dynamic_sampling:
+            trainer.mapping_process.hand_over(ended, trainer.model, HandOver(round_s, unreadable))
+        if trainer.lost_slides.too_many:
+            control.should_save = control.should_training_stop = True
+        if args.process_index == 0:
+            trainer.lost_slides.write()
+        trainer.pace.begin_round()
 
 
 def training_slides(dataset: datasets.Dataset) -> list[TrainingSlide]:
@@ -293,6 +373,17 @@ def training_slides(dataset: datasets.Dataset) -> list[TrainingSlide]:
     if len({slide.slide_id for slide in slides}) < len(slides):
         raise ValueError("two slides share a slide_id")
     return slides
+
+
+def choose_eta(model: PreTrainedModel, args: WsiTrainingArguments) -> float:
+    """That of the arguments, else of the model's configuration, else the paper's 50. A configuration that has one keeps
+    what was trained with.
+    """
+    if not isinstance(model.config, WsiUNetConfig):
+        return 50.0 if args.eta is None else args.eta
+    if args.eta is not None:
+        model.config.eta = args.eta
+    return model.config.eta
 
 
 def _device_name(args: WsiTrainingArguments) -> str | None:

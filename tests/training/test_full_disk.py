@@ -1,0 +1,43 @@
+"""A disk that fills up while maps are written: a clear error that names the slide, and nothing half-written."""
+
+import resource
+
+import pytest
+
+from wsi_hf.sampling.map_store import MappingError
+from wsi_hf.sampling.probability_map import default_map
+
+from .conftest import make_trainer
+from .processes import begin
+
+LIMIT = 16_000
+"""Bytes a file may have: a true limit of the operating system, under which weights and indexes fit, maps do not."""
+
+
+def save_under_a_limit(folder) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    with pytest.raises(OSError, match="slide_7: its map cannot be written"):
+        default_map("slide_7", (512, 512), 1.0, None, map_stride=1).save(folder / "map.safetensors")
+    assert not list(folder.iterdir())
+
+
+def test_a_map_that_does_not_fit_names_its_slide_and_leaves_nothing(tmp_path):
+    process = begin(save_under_a_limit, tmp_path)
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_mapper_without_space_stops_the_training_with_a_checkpoint(tmp_path, slides):
+    trainer = make_trainer(tmp_path, slides, mapping="child", map_stride=1, slides_per_round=2)
+    launch = trainer.mapping_process.child.launch
+
+    def launch_with_little_space(round_index):
+        launch(round_index)
+        resource.prlimit(trainer.mapping_process.child.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+
+    trainer.mapping_process.child.launch = launch_with_little_space
+    with pytest.raises(MappingError, match=r"(normal|tumor)_00\d: its map cannot be written"):
+        trainer.train()
+    assert list(tmp_path.glob("checkpoint-*/mapping"))
+    assert not list((tmp_path / "_mapping").rglob("*.tmp"))
+    assert {path.name.split(".")[1] for path in (tmp_path / "_mapping" / "maps").iterdir()} == {"-1"}

@@ -1,0 +1,71 @@
+"""Slides that fail during a training: known to all ranks, too many of them stop it, the report names them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate.utils import gather_object
+
+from ..sampling.map_store import MapStore, write_text
+from ..sampling.patch_dataset import TrainingSlide
+
+
+class LostSlidesError(RuntimeError):
+    """More slides than allowed cannot be read; a checkpoint was saved."""
+
+
+class LostSlides:
+    """The slides that could not be read, and why.
+
+    A slide is lost when the mapping process has tried it in vain, or when the training could not read a patch of it;
+    the index of maps then sets it aside for good, for all ranks and for a resumed run, or until its file changes.
+
+    Args:
+        share: more than this share of the slides stops the training.
+        report: JSON that names them, written when there are any.
+    """
+
+    def __init__(self, slides: Sequence[TrainingSlide], share: float, report: Path):
+        self.slides, self.share, self.report = slides, share, report
+        self.reasons: dict[int, str] = {}  # of all ranks
+        self.pending: dict[int, str] = {}  # what this rank could not read since the last hand-over
+
+    def see(self, reports: Sequence[str]) -> None:
+        """Take note of a batch's `report`."""
+        for text in filter(None, reports):
+            self.pending |= {int(slide): reason for slide, reason in json.loads(text)["unreadable"].items()}
+
+    def gather(self) -> dict[int, str]:
+        """What no rank could read since the last hand-over; called by all ranks."""
+        return {slide: reason for pending in gather_object([self.pending]) for slide, reason in pending.items()}
+
+    def settle(self, store: MapStore) -> dict[int, str]:
+        """Where a round ends: what `gather` says is handed over, and all ranks learn of all lost slides."""
+        unreadable = dict(sorted(self.gather().items()))
+        self.pending = {}
+        set_aside = gather_object([store.newest().lost])
+        self.reasons |= unreadable | {slide: reason for part in set_aside for slide, reason in part.items()}
+        return unreadable
+
+    @property
+    def too_many(self) -> bool:
+        return len(self.reasons) > self.share * len(self.slides)
+
+    def write(self) -> None:
+        """Write the report, or remove an earlier run's."""
+        if not self.reasons:
+            self.report.unlink(missing_ok=True)
+            return
+        rows = [
+            {"slide_id": self.slides[slide].slide_id, "path": self.slides[slide].path, "reason": reason}
+            for slide, reason in sorted(self.reasons.items())
+        ]
+        write_text(self.report, json.dumps(rows, indent=1))
+
+    def error(self) -> LostSlidesError:
+        lost = [f"  {self.slides[slide].slide_id}: {reason}" for slide, reason in sorted(self.reasons.items())]
+        return LostSlidesError(
+            f"{len(lost)} of {len(self.slides)} training slides cannot be read, more than max_lost_slides = "
+            f"{self.share:g} allows; a checkpoint was saved. Copy them again or raise --max_lost_slides, then go on "
+            "with --resume_from_checkpoint True:\n" + "\n".join(lost)
+        )
