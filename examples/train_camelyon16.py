@@ -22,6 +22,7 @@ from wsi_hf.cohorts.camelyon16 import load_cohort, split_validation
 from wsi_hf.cohorts.synthetic import synthesize_cohort
 from wsi_hf.evaluation.cohort import evaluate_cohort
 from wsi_hf.evaluation.run import plot_run
+from wsi_hf.hub.push import push_run
 
 # What the paper does not say is marked in WsiTrainingArguments; depth, optimiser and step count are ours.
 RECIPES = {
@@ -60,11 +61,14 @@ COMMON = {
 class ExampleArguments:
     """What is trained on what."""
 
-    cohort: str | None = field(default=None, metadata={"help": "CAMELYON16 folder, or a CSV table of your own slides"})
+    cohort: str | None = field(
+        default=None,
+        metadata={"help": "CAMELYON16 folder, a CSV table of your own slides, or (with slides) a manifest on the Hub"},
+    )
+    slides: str | None = field(default=None, metadata={"help": "folder of the slides of a manifest on the Hub"})
     recipe: str | None = field(default=None, metadata={"help": f"one of {', '.join(RECIPES)}"})
     filters: int = field(default=32, metadata={"help": "channels of the U-Net's first stage (paper: 32)"})
     depth: int = field(default=4, metadata={"help": "down-samplings of the U-Net (not in the paper)"})
-    eta: float = field(default=50.0, metadata={"help": "percent of pixels that vote for malignant (paper: 50)"})
     mpp: float = field(default=1.0, metadata={"help": "resolution of the model, um a pixel (paper: 1)"})
     init_from: str | None = field(default=None, metadata={"help": "checkpoint to start from, such as an auto-encoder"})
     validation_fraction: float = field(default=0.125, metadata={"help": "share of the training slides set aside"})
@@ -82,15 +86,14 @@ def main() -> None:
     if folder is None:
         with args.main_process_first(desc="synthetic cohort"):
             folder = synthesize_cohort(Path("cohorts") / f"synthetic-{args.seed}", seed=args.seed)
-    cohort = split_validation(load_cohort(folder), example.validation_fraction, seed=args.seed)
+    cohort = split_validation(load_cohort(folder, example.slides), example.validation_fraction, seed=args.seed)
     train, validation, test = (
         cohort.filter(lambda row, s=s: row["split"] == s) for s in ("train", "validation", "test")
     )
 
     config = WsiUNetConfig(
-        filters=example.filters, depth=example.depth, eta=example.eta, mpp=example.mpp,
-        beta_0=args.beta_0, beta_1=args.beta_1,
-    )  # fmt: skip
+        filters=example.filters, depth=example.depth, mpp=example.mpp, beta_0=args.beta_0, beta_1=args.beta_1
+    )
     model = WsiUNetForSegmentation(config)
     if example.init_from:
         from wsi_hf.training.pretraining import copy_matching
@@ -117,6 +120,8 @@ def main() -> None:
         example.include_itc,
     )
     plot_run(out, trainer.state.log_history, train, args.patch_size, example.mpp)
+    if args.push_to_hub:
+        print(push_run(out, trainer.hub_model_id, revision=args.hub_revision, token=args.hub_token).commit_url)
     print(json.dumps(metrics, indent=1))
     print(f"\nModel, metrics.json and pictures are in {out}. Next, segment a slide of your own with it:")
     print(f"    wsi-hf segment SLIDE --model {out} --out maps")

@@ -7,11 +7,11 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "wsi_hf"
 FLOORS = [
-    {"models", "slides"},
+    {"models", "slides", "hub"},
     {"cohorts", "inference"},
     {"sampling", "evaluation"},
     {"training"},
-    {"hub", "cli", "__init__"},
+    {"cli", "__init__"},
 ]
 FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 

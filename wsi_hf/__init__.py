@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .inference.loading import AutoModelForSemanticSegmentation as CheckedAutoModel
 from .inference.pipeline import WsiSegmentationPipeline
 from .models.configuration_wsi_unet import WsiUNetConfig
 from .models.divergence import beta_1_for, beta_divergence
@@ -53,7 +54,7 @@ AutoImageProcessor.register(WsiUNetConfig, image_processor_classes={"pil": WsiIm
 PIPELINE_REGISTRY.register_pipeline(
     "wsi-segmentation",
     pipeline_class=WsiSegmentationPipeline,
-    pt_model=(AutoModelForSemanticSegmentation,),
+    pt_model=(CheckedAutoModel,),
     type="image",
 )
 

@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     _add_synthesize(commands)
     _add_segment(commands)
     _add_info(commands)
+    _add_evaluate(commands)
+    _add_figures(commands)
+    _add_push(commands)
     return top
 
 
@@ -69,12 +72,61 @@ def _add_info(commands: Any) -> None:
     _add_network(command)
 
 
+def _add_evaluate(commands: Any) -> None:
+    command = commands.add_parser("evaluate", help="judge a model on a cohort as the CAMELYON16 challenge does")
+    command.set_defaults(run=evaluate)
+    command.add_argument(
+        "--cohort", required=True, type=Path, help="CAMELYON16 folder, CSV table of slides, or manifest on the Hub"
+    )
+    command.add_argument("--slides", type=Path, help="folder of the slides of a manifest on the Hub")
+    command.add_argument("--check", action="store_true", help="only say what is missing, broken or odd in the cohort")
+    command.add_argument("--model", help="a folder or a name on the Hub")
+    command.add_argument("--out", type=Path, help="folder for the results; a stopped run goes on from what is there")
+    command.add_argument("--split", default="test", choices=("train", "validation", "test"), help="(%(default)s)")
+    command.add_argument(
+        "--convention", default="challenge", choices=("challenge", "release"), help="of FROC (%(default)s)"
+    )
+    command.add_argument("--detection-radius-um", type=float, default=187.0, help="no two are nearer (%(default)s)")
+    command.add_argument("--include-itc", action="store_true", help="count lesions under 275 um, unlike the challenge")
+    command.add_argument("--band-um", type=float, default=20.0, help="uncertainty of outlines (%(default)s)")
+    command.add_argument("--batch-size", type=int, default=1, help="tiles a forward pass (%(default)s)")
+    command.add_argument("--num-workers", type=int, default=2, help="threads that read (%(default)s)")
+    _add_network(command)
+
+
+def _add_figures(commands: Any) -> None:
+    command = commands.add_parser("figures", help="draw the paper's figures")
+    command.set_defaults(run=figures)
+    command.add_argument("--out", required=True, type=Path, help="folder for the pictures")
+    command.add_argument("--run", dest="evaluated", type=Path, help="evaluated folder, for Figures 3 and 4")
+
+
+def _add_push(commands: Any) -> None:
+    command = commands.add_parser("push", help="publish a finished run on the Hub, with a card that tells the truth")
+    command.set_defaults(run=push)
+    command.add_argument("folder", type=Path, metavar="RUN_DIR", help="the training's output folder")
+    command.add_argument("repo_id", metavar="ORG/NAME", help="repository on the Hub; made if need be")
+    command.add_argument("--private", action="store_true", default=None, help="make the new repository private")
+    command.add_argument("--dry-run", action="store_true", help="list what would be pushed, and print the card")
+    command.add_argument("--out", type=Path, help="with --dry-run: also write it all into this new folder")
+    command.add_argument("--license", default="apache-2.0", help="of the weights (%(default)s)")
+    command.add_argument("--dataset", help="what to call the slides, or the name of a data set on the Hub")
+    command.add_argument("--dataset-license", help="of the slides")
+    command.add_argument("--slide-names", action="store_true", help="publish what names slides too")
+    command.add_argument(
+        "--remote-code-pipeline", "--remote_code_pipeline", action="store_true",
+        help="let pipeline(..., trust_remote_code=True) work without importing wsi_hf; all must then pass the flag",
+    )  # fmt: skip
+    command.add_argument("--revision", help="branch to push to (main)")
+
+
 def _add_network(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mpp", type=float, help="um per level-0 pixel, for slides whose files do not say")
     command.add_argument("--tile-size", type=int, help="pixels at the model's mpp (from the memory at hand)")
     command.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU if there is one)")
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     command.add_argument("--threads", type=int, help="of the CPU (all)")
+    command.add_argument("--revision", help="branch, tag or commit of a model on the Hub (main)")
 
 
 def synthesize(folder: Path, n_train: int, n_test: int, size_um: float, seed: int) -> int:
@@ -131,6 +183,100 @@ def info(slides: list[Path], model: str | None, mpp: float | None, tile_size: in
     return int(failed)
 
 
+def evaluate(
+    cohort: Path,
+    slides: Path | None,
+    check: bool,
+    model: str | None,
+    out: Path | None,
+    split: str,
+    mpp: float | None,
+    device: str | None,
+    dtype: str,
+    threads: int | None,
+    revision: str | None,
+    **options: Any,
+) -> int:
+    """Check a cohort, or judge a model on it; several processes under `accelerate launch` share the slides."""
+    if check:
+        return _check(cohort, mpp)
+    if model is None or out is None:
+        raise ValueError("evaluate needs --model and --out, or --check")
+    from datetime import timedelta
+
+    import torch
+    from accelerate import PartialState
+
+    from wsi_hf.cohorts.camelyon16 import load_cohort
+    from wsi_hf.evaluation.cohort import evaluate_cohort
+    from wsi_hf.evaluation.report import summary_lines
+
+    # a process that is done waits for the others, however long their slides take
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(days=7))
+    rows = load_cohort(cohort, slides)
+    rows = rows.select([row for row, name in enumerate(rows["split"]) if name == split])
+    if not len(rows):
+        raise ValueError(f"{cohort} has no {split} slides; choose another --split")
+    network = _network(model, device or str(state.device), dtype, threads, revision)
+    metrics = evaluate_cohort(network, rows, out, mpp=mpp, state=state, **options)
+    if not state.is_main_process:
+        return 0
+    print("\n".join(summary_lines(metrics)))
+    print(out / "report.html")
+    return int(bool(metrics["cohort"]["failed"]))
+
+
+def _check(cohort: Path, mpp: float | None) -> int:
+    from wsi_hf.cohorts.check import check_cohort
+
+    bad = 0
+    for finding in check_cohort(cohort, mpp, progress=sys.stderr.isatty()):
+        print(finding, flush=True)
+        bad += finding.bad
+    print(f"{bad} findings stand in the way" if bad else "nothing stands in the way")
+    return int(bad > 0)
+
+
+def figures(out: Path, evaluated: Path | None) -> int:
+    """Draw Figure 1, and Figures 3 and 4 from an evaluated folder."""
+    from wsi_hf.evaluation.paper_figures import plot_paper_figures
+
+    for path in plot_paper_figures(out, evaluated):
+        print(path)
+    return 0
+
+
+def push(
+    folder: Path,
+    repo_id: str,
+    dry_run: bool,
+    out: Path | None,
+    private: bool | None,
+    revision: str | None,
+    **options: Any,
+) -> int:
+    """Push a run to the Hub, or say what would be pushed."""
+    from wsi_hf.hub.push import publication, push_run, size_of
+    from wsi_hf.hub.run_files import CARD, read
+
+    if out is not None and not dry_run:
+        raise ValueError("--out goes with --dry-run: it writes a folder in place of the push")
+    if not dry_run:
+        pushed: Any = push_run(folder, repo_id, private=private, revision=revision, **options)
+        print(pushed.commit_url)
+        return 0
+    contents = publication(folder, repo_id, **options)
+    for name, content in contents.items():
+        print(f"{size_of(content):>12,}  {name}")
+    print(f"{sum(map(size_of, contents.values())):>12,}  in all, to {repo_id}; nothing was sent\n")
+    print(read(contents[CARD]).decode())
+    if out is not None:
+        out.mkdir(parents=True)
+        for name, content in contents.items():
+            (out / name).write_bytes(read(content))
+    return 0
+
+
 def _describe(path: Path, mpp: float | None, tile_size: int | None, network: "PixelNetwork") -> dict[str, Any]:
     from wsi_hf.inference.estimate import estimate
     from wsi_hf.slides.slide import Slide
@@ -156,29 +302,34 @@ def _describe(path: Path, mpp: float | None, tile_size: int | None, network: "Pi
     }
 
 
-def _pipeline(model: str, device: str | None, dtype: str, threads: int | None) -> "WsiSegmentationPipeline":
+def _pipeline(
+    model: str, device: str | None, dtype: str, threads: int | None, revision: str | None = None
+) -> "WsiSegmentationPipeline":
     import torch
-    from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
     import wsi_hf  # noqa: F401  registers the model
+    from wsi_hf.inference.loading import load_model
     from wsi_hf.inference.pipeline import WsiSegmentationPipeline
 
     if threads:
         torch.set_num_threads(threads)
+    network, image_processor = load_model(model, revision)
     return WsiSegmentationPipeline(
-        AutoModelForSemanticSegmentation.from_pretrained(model),
-        image_processor=AutoImageProcessor.from_pretrained(model),
+        network,
+        image_processor=image_processor,
         device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
         network_dtype=getattr(torch, dtype),
     )
 
 
-def _network(model: str | None, device: str | None, dtype: str, threads: int | None) -> "PixelNetwork":
+def _network(
+    model: str | None, device: str | None, dtype: str, threads: int | None, revision: str | None = None
+) -> "PixelNetwork":
     from wsi_hf import WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation
     from wsi_hf.inference.network import PixelNetwork
 
     if model is not None:
-        return _pipeline(model, device, dtype, threads).network()
+        return _pipeline(model, device, dtype, threads, revision).network()
     import torch
 
     if threads:

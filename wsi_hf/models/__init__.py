@@ -1,1 +1,1 @@
-"""Tensors in, tensors out. Knows no slide and no file."""
+"""Tensors in, tensors out, and what is saved and loaded with them. Knows no slide."""

@@ -1,7 +1,12 @@
 """The configuration of the U-Net and its slide head."""
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+MOST_CHANNELS = 4096
+"""Of the deepest stage. The paper's network has 512."""
 
 
 @strict
@@ -15,6 +20,7 @@ class WsiUNetConfig(PreTrainedConfig):
     """
 
     model_type = "wsi-unet"
+    _auto_class: ClassVar[str | None] = "AutoConfig"  # this file is saved beside the configuration
 
     filters: int = 32
     depth: int = 4  # not in the paper
@@ -25,6 +31,8 @@ class WsiUNetConfig(PreTrainedConfig):
     num_channels: int = 3
 
     def __post_init__(self, **kwargs):
+        if not 1 <= (kwargs.get("num_labels") or 2) <= 1000:
+            raise ValueError(f"num_labels must lie in 1..1000; got {kwargs['num_labels']}")
         if self.id2label is None and kwargs.get("num_labels") in (None, 2):
             self.id2label = {0: "benign", 1: "malignant"}
         super().__post_init__(**kwargs)
@@ -36,6 +44,13 @@ class WsiUNetConfig(PreTrainedConfig):
             raise ValueError(f"filters must lie in 1..512; got {self.filters}")
         if not 1 <= self.depth <= 7:
             raise ValueError(f"depth must lie in 1..7; got {self.depth}")
+        if self.filters * 2**self.depth > MOST_CHANNELS:
+            raise ValueError(
+                f"filters * 2^depth, the channels of the deepest stage, must not exceed {MOST_CHANNELS}; got "
+                f"{self.filters} * 2^{self.depth}"
+            )
+        if not 1 <= self.num_channels <= 64:
+            raise ValueError(f"num_channels must lie in 1..64; got {self.num_channels}")
 
     def validate_method(self) -> None:
         """Refuse values that the method does not admit."""

@@ -18,6 +18,7 @@ class WsiImageProcessor(PilBackend):
     Whole slides do not pass through here tile by tile: `normalize_batch` does the same on the device.
     """
 
+    _auto_class = "AutoImageProcessor"  # this file is saved beside the configuration
     valid_kwargs = WsiImageProcessorKwargs
     model_input_names = ["pixel_values"]  # noqa: RUF012
 

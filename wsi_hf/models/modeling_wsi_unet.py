@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_wsi_unet import WsiUNetConfig
 from .divergence import beta_divergence
+from .downloads import note_download
 from .slide_head import slide_logits
 
 
@@ -66,6 +67,18 @@ class WsiUNetPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = "image"
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """Load from a folder or the Hub. What came from the Hub is compared with the checksums announced there.
+
+        Raises:
+            ChecksumError: a file was changed on its way.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        note_download(model, pretrained_model_name_or_path, kwargs.get("revision"), kwargs.get("cache_dir"))
+        return loaded
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -83,6 +96,8 @@ class WsiUNetModel(WsiUNetPreTrainedModel):
     Args:
         lateral_skips: join the encoder's features to the decoder's at each scale. Without them it is an auto-encoder.
     """
+
+    _auto_class = "AutoModel"
 
     def __init__(self, config: WsiUNetConfig, lateral_skips: bool = True):
         super().__init__(config)
@@ -124,6 +139,8 @@ class WsiUNetModel(WsiUNetPreTrainedModel):
 
 class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
     """Pixel logits and slide logits of a patch: the paper's model."""
+
+    _auto_class = "AutoModelForSemanticSegmentation"  # this file, and those it imports, are saved beside the weights
 
     def __init__(self, config: WsiUNetConfig):
         super().__init__(config)

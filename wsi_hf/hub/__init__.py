@@ -1,0 +1,1 @@
+"""A run's folder in, a repository on the Hub out."""
