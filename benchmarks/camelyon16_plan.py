@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from skimage.draw import polygon as fill_polygon
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from wsi_hf import PatchSampler, ProbabilityMap, SlideSampler, WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation
@@ -37,9 +37,10 @@ def main() -> None:
     parser.add_argument("polygons", help="tar.xz of the outlines")
     parser.add_argument("--gpu_mpx_per_s", type=float, help="megapixels mapped a second on one GPU")
     parser.add_argument("--gpu_patches_per_s", type=float, help="patches of 256 px trained a second on one GPU")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th slide only, for a quick look")
     parser.add_argument("--epochs", type=int, default=40, help="each maps every tumour slide once")
     args = parser.parse_args()
-    outlines = read_outlines(Path(args.polygons))
+    outlines = dict(list(read_outlines(Path(args.polygons)).items())[:: args.every])
     normal = [shapes for shapes, lesions in outlines.values() if not lesions]
     rng = np.random.default_rng(0)
 
@@ -100,19 +101,24 @@ def simulate(
     corner = np.min([shape.min(0) for shape in shapes], axis=0) - 64
     size = np.max([shape.max(0) for shape in shapes], axis=0) - corner + 64
     cells = tuple(int(n) for n in np.ceil(size[::-1] / MASK_UM))
-    mask, malignant = np.zeros(cells, bool), np.zeros(cells, bool)
-    for shape, into in [(s, mask) for s in shapes] + [(s * MPP_L0, malignant) for s in lesions]:
-        x, y = ((shape - corner) / MASK_UM).T
-        into[fill_polygon(y, x, cells)] = True
+    mask = filled([(shape - corner) / MASK_UM for shape in shapes], cells)
+    malignant = filled([(shape * MPP_L0 - corner) / MASK_UM for shape in lesions], cells)
     # cells of 8 um as pixels of a map of stride 1: the same file as at 1 um/px and stride 8
     side = TILE // STRIDE
     builder = ProbabilityMapBuilder(name, (cells[1], cells[0]), 8.0, mask, 2.0, 1, side, weights_step=0)
     margins = torch.from_numpy(rng.normal(-4, 2, cells).astype(np.float32) + np.where(malignant, np.float32(6), 0))
     for top in range(0, cells[0], side):
-        for left in range(0, cells[1], side):
-            if mask[top : top + side, left : left + side].any():
-                builder.add(left, top, margins[top : top + side, left : left + side])
+        if mask[top : top + side].any():
+            builder.add(0, top, margins[top : top + side])
     return builder.finish(), malignant.sum() / mask.sum()
+
+
+def filled(shapes: list[np.ndarray], cells: tuple[int, int]) -> np.ndarray:
+    """The cells inside any of the polygons, bool (rows, columns)."""
+    image = Image.new("1", cells[::-1])
+    for shape in shapes:
+        ImageDraw.Draw(image).polygon([tuple(point) for point in shape], fill=1)
+    return np.array(image)
 
 
 def open_all(store: MapStore, entries: list) -> tuple[float, float, float]:

@@ -3,8 +3,8 @@
     PYTHON benchmarks/peer_inference.py {tiatoolbox,lazyslide} SLIDE NETWORK.pt OUT [--mpp] [--threads] [--dtype]
 
 Prints one line of JSON: the package's version, seconds, CPU seconds, and the largest difference in P(malignant) to one
-forward pass of the same network over the whole slide, as the same package reads it. Both tile as their users do: patches
-of 512 px, 320 px apart, tissue or not; tiatoolbox averages where they overlap, LazySlide weighs them by a Gaussian.
+forward pass of the same network over the whole slide, as the same package reads it. Both tile as their users do:
+patches of 512 px, 320 px apart, tissue or not; tiatoolbox averages where they overlap, LazySlide weighs by a Gaussian.
 """
 
 import argparse

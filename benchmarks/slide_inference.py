@@ -1,23 +1,32 @@
 """How fast a slide is segmented, against the bare network, and how exact the seams are.
 
     python benchmarks/slide_inference.py SLIDE [--mpp 0.25] [--threads 1] [--dtype float32 bfloat16] [--tile-sizes ...]
+        [--tiatoolbox PYTHON] [--lazyslide PYTHON]
 
 A: bare forward passes of the model over the very tiles used, margins included, already in memory, channels last.
 B: every pixel computed once, no margins, in the best of several tile sizes, batch-norm folded: the physical limit.
 C: `segment_slide`, from the file to the map on disk. Its error is the largest logit difference to one forward pass of
 the model over the whole slide in the same precision; the logits' own standard deviation stands beside it.
 
+D, E: tiatoolbox and LazySlide with the same weights, each run by the Python of its own environment, as its users would
+(`peer_inference.py`); their error is in P(malignant). tiatoolbox 2.1.3 asks for an older torch than this package's:
+`pip install --no-deps tiatoolbox==2.1.3`, then its other requirements, puts both on the same torch.
+
 Without --model: an untrained network of the paper's size, 32 filters, depth 4, its batch-norms fed from the slide.
 """
 
 import argparse
 import copy
+import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsi_hf import Slide, WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation, segment_slide
 from wsi_hf.inference.network import PixelNetwork
@@ -41,7 +50,9 @@ def main() -> None:
     parser.add_argument(
         "--tile-sizes", type=int, nargs="*", default=[], help="print seconds a megapixel for these, too"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts")
+    parser.add_argument("--tiatoolbox", metavar="PYTHON", help="of an environment with tiatoolbox")
+    parser.add_argument("--lazyslide", metavar="PYTHON", help="of an environment with LazySlide")
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts (the peers run once)")
     parser.add_argument("--cpu-time", action="store_true", help="seconds of CPU, for a machine that is shared")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -56,6 +67,12 @@ def main() -> None:
         print(f"\n{name:44} seconds  s/Mpx   error", flush=True)
         for what, seconds, error in compare(model, slide, processor, dtype, options.tile_size, options.repeats):
             print(f"{what:44} {seconds:7.2f} {seconds / megapixels:6.2f}   {error}", flush=True)
+        for letter, package in (("D", "tiatoolbox"), ("E", "lazyslide")):
+            if python := getattr(options, package):
+                found = peer(python, package, model, slide, processor, options, name)
+                seconds = found["cpu_seconds" if options.cpu_time else "seconds"]
+                what = f"{letter}  {package} {found['version']}"
+                print(f"{what:44} {seconds:7.2f} {seconds / megapixels:6.2f}   {found['error']:.1e} in P", flush=True)
         for size in options.tile_sizes:
             network = PixelNetwork(model, processor, dtype=dtype)
             seconds = fastest(lambda n=network, s=size: drain(n, slide, s), options.repeats)
@@ -90,6 +107,42 @@ def compare(
         (f"C  segment_slide: {a / c:.2f} of A, {b / c:.2f} of B", c, error),
         ("   of which reading and computing", stream, error),
     ]
+
+
+class RgbToLogits(nn.Module):
+    """The model as one module from RGB, 0..255, to logits, for packages that know nothing of its processor."""
+
+    def __init__(self, model: WsiUNetForSegmentation, processor: WsiImageProcessor) -> None:
+        super().__init__()
+        self.unet, self.classifier = model.unet, model.classifier
+        for name in ("image_mean", "image_std"):
+            self.register_buffer(name, 255 * torch.tensor(getattr(processor, name)).view(1, 3, 1, 1))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        return self.classifier(self.unet((rgb - self.image_mean) / self.image_std).last_hidden_state)
+
+
+def peer(
+    python: str,
+    package: str,
+    model: WsiUNetForSegmentation,
+    slide: Slide,
+    processor: WsiImageProcessor,
+    options: argparse.Namespace,
+    dtype: str,
+) -> dict:
+    """Run another package in its own environment; what `peer_inference.py` prints."""
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        network = Path(folder) / "network.pt"
+        example = torch.zeros(1, 3, 128, 128)
+        torch.jit.trace(RgbToLogits(model, processor).eval(), example, check_trace=False).save(network)
+        command = [python, Path(__file__).with_name("peer_inference.py"), package, slide.path, network]
+        command += [Path(folder) / "out", "--threads", options.threads, "--dtype", dtype]
+        command += ["--mpp", options.mpp] if options.mpp else []
+        done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{package} failed")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def bare(model: WsiUNetForSegmentation, x: Tensor) -> Tensor:

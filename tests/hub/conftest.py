@@ -111,7 +111,7 @@ def run_fresh(snippets: list[tuple[bool, str]], cwd: Path) -> list[Done]:
     They are forks of one process, which spares the import of torch and transformers for each.
     """
     subprocess.run(
-        [sys.executable, "-c", FORKS], input=json.dumps(snippets), cwd=cwd, text=True, check=True, timeout=300
+        [sys.executable, "-c", FORKS], input=json.dumps(snippets), cwd=cwd, text=True, check=True, timeout=1800
     )
     read = [[(cwd / f"{number}.{name}").read_text() for name in ("out", "err")] for number in range(len(snippets))]
     return [Done(*texts) for texts in read]

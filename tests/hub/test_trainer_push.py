@@ -77,14 +77,18 @@ def test_figures_of_other_weights_do_not_outlive_them(hub, tiny_cohort, tmp_path
     assert "has not been evaluated" in files(hub)["README.md"].decode()
 
 
-def test_a_push_cut_during_training_does_not_stop_it(hub, tiny_cohort, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("fails", "said"), [("PUT /lfs", "failed"), ("POST /api/repos/create", "not pushed")], ids=["upload", "hub down"]
+)
+def test_a_push_that_fails_does_not_stop_the_training(hub, tiny_cohort, tmp_path, monkeypatch, caplog, fails, said):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     trainer = pushing(
         tmp_path / "run", tiny_cohort, hub_strategy="every_save", save_strategy="steps", save_steps=2,
         hub_always_push=True,
     )  # fmt: skip
-    hub.cut("PUT /lfs", after=100, times=6)  # as often as the client tries
+    hub.answer(fails, status=503, times=1 if "create" in fails else 6)  # as often as the client tries
     trainer.train()
     trainer._finish_current_push()
+    assert f"{said}" in caplog.text
     assert hub.repo("models", "org/model").messages[-1] == "Training in progress, step 4"
     assert files(hub)["model.safetensors"] == (tmp_path / "run" / "checkpoint-4" / "model.safetensors").read_bytes()

@@ -96,9 +96,11 @@ def test_a_file_without_permission_is_named(tmp_path, synthetic_slide):
     path = tmp_path / "secret.tif"
     path.write_bytes(synthetic_slide.read_bytes())
     path.chmod(0)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=become_nobody) as process:
-        with pytest.raises(SlideError, match=r"secret\.tif: no permission to read it"):
-            process.submit(Slide, path).result()
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork"), initializer=become_nobody) as process,
+        pytest.raises(SlideError, match=r"secret\.tif: no permission to read it"),
+    ):
+        process.submit(Slide, path).result()
 
 
 def become_nobody() -> None:

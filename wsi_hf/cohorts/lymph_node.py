@@ -218,9 +218,9 @@ def _stamp(canvas: np.ndarray, xy_px: np.ndarray, stamps: list[np.ndarray], rng:
 
 def _stain(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray) -> np.ndarray:
     """Colour the concentrations with a stain, a strength and a lamp of the slide's own; uint8, shape (H, W, 3)."""
-    h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.07, 3)
-    e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.07, 3)
-    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.30)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.30))
+    h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.10, 3)
+    e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.10, 3)
+    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.22)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.22))
     lamp = np.minimum(255, rng.normal(238, 6) + rng.normal(0, 2.5, 3))
     height, width = haematoxylin.shape
     noise = rng.normal(0, 2.0, (256, 256)).astype(np.float32)

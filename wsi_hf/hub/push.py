@@ -4,16 +4,17 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from .card import model_card
 from .run_files import CARD, CONFIG, OF_THESE_WEIGHTS, published_files, read
 
-HTTP_ERROR = HfHubHTTPError.__mro__[1]  # of the client that this huggingface_hub uses, httpx or a successor
+HTTP_ERROR: Any = HfHubHTTPError.__mro__[1]  # of the client that this huggingface_hub uses, httpx or a successor
 SHIM = "wsi_segmentation_pipeline.py"
 SHIM_CODE = '''"""The pipeline is part of the package wsi_hf: pip install wsi_hf"""
 
@@ -59,7 +60,7 @@ def push_run(
         ValueError: a file names a slide or a path of this machine.
         OSError: the Hub refuses, or cannot be reached.
     """
-    api = HfApi(library_name="wsi_hf", token=token)
+    api = _api(token, constants.ENDPOINT)
     contents = publication(folder, repo_id, slide_names, remote_code_pipeline, **card)
     with hub_errors(repo_id):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -73,7 +74,13 @@ def push_run(
         operations += [CommitOperationDelete(name) for name in sorted(stale & set(there))]
         return api.create_commit(
             repo_id, operations, commit_message=commit_message, revision=revision, run_as_future=not blocking
-        )  # type: ignore[call-overload, no-any-return]
+        )  # type: ignore[call-overload]
+
+
+@cache
+def _api(token: str | None, endpoint: str) -> HfApi:
+    """One for all pushes of a process: those in the background go one after the other."""
+    return HfApi(endpoint, token=token, library_name="wsi_hf")
 
 
 @contextmanager

@@ -155,10 +155,14 @@ class DynamicPatchDataset(Dataset):
 
     def _read_once(self, draw: Draw) -> tuple[np.ndarray, tuple[float, float]]:
         info = self.slides[draw.slide]
-        slide = Slide(info.path, mpp=info.mpp)
+        slide = self._open(info.path, info.mpp)
         x_px, y_px = draw.center_px
         center_l0 = ((x_px + 0.5) * self.mpp / slide.mpp, (y_px + 0.5) * self.mpp / slide.mpp)
         return slide.read_patch(center_l0, self.patch_size, self.mpp), center_l0
+
+    @lru_cache(maxsize=1024)  # noqa: B019 - what a header says; the files themselves are opened and closed by the pool
+    def _open(self, path: str, mpp: float | None) -> Slide:
+        return Slide(path, mpp=mpp)
 
     @lru_cache(maxsize=8)  # noqa: B019 - one data set lives as long as its process
     def _shuffle(self, label: int, block: int) -> np.ndarray:

@@ -26,13 +26,6 @@ class WsiTrainingArguments(TrainingArguments):
         default=0,
         metadata={"help": "steps over which beta_1 then rises to its value (not in the paper)"},
     )
-    harden_at: float = field(
-        default=0.0,
-        metadata={
-            "help": "beta_1 stays 0 until the tumour is found: until patches of malignant slides look so many times as "
-            "malignant as those of benign ones (1.25, say); 0: do not wait for it (not in the paper)"
-        },
-    )
     alpha: float = field(default=2.0, metadata={"help": "patches are centred on pixels drawn with Q^alpha (paper: 2)"})
     patch_size: int = field(default=256, metadata={"help": "side of a patch in model pixels (not in the paper)"})
     dynamic_sampling: bool = field(
@@ -109,8 +102,6 @@ class WsiTrainingArguments(TrainingArguments):
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}")
-        if self.harden_at and self.harden_at <= 1:
-            raise ValueError(f"harden_at is 0 (do not wait) or above 1; got {self.harden_at}")
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative; got {self.alpha}")
         if self.mapping_tile_size % self.map_stride:

@@ -1,5 +1,6 @@
 """A Trainer that leaves a publishable folder, and pushes nothing else to the Hub than what is to be published."""
 
+import logging
 import re
 import time
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from ..hub.run_files import CARD, OF_THESE_WEIGHTS
 from ..models.modeling_wsi_unet import WsiUNetForReconstruction
 from .record import last_validation, write_record
 
+logger = logging.getLogger(__name__)
+
 UNSAFE_STRATEGIES = (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
 
 
@@ -32,7 +35,7 @@ class PublishingTrainer(Trainer):
     """
 
     model: PreTrainedModel
-    hub_model_id: str | None = None
+    hub_model_id: Any = None
     push_in_progress: Any
     items_per_step: int  # patches behind one step of the optimiser, on all ranks together; set by the inheritor
 
@@ -93,7 +96,13 @@ class PublishingTrainer(Trainer):
         if not self.args.hub_always_push and self.push_in_progress is not None and not self.push_in_progress.is_done():
             return
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        job = self._push(Path(checkpoint_folder), f"Training in progress, step {self.state.global_step}", False)
+        message = f"Training in progress, step {self.state.global_step}"
+        try:
+            job: Any = self._push(Path(checkpoint_folder), message, blocking=False)
+        except (OSError, ValueError) as error:  # no reason to stop a training
+            logger.warning("the checkpoint of step %d was not pushed: %s", self.state.global_step, error)
+            return
+        job.add_done_callback(_tell)
         jobs = self.push_in_progress.jobs if self.push_in_progress is not None else []
         self.push_in_progress = PushInProgress([*(old for old in jobs if not old.done()), job])  # type: ignore[arg-type]
 
@@ -127,3 +136,9 @@ class PublishingTrainer(Trainer):
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started if self._started else self._seconds
+
+
+def _tell(job: Future[CommitInfo]) -> None:
+    """A push in the background that failed is not passed over in silence."""
+    if error := job.exception():
+        logger.warning("a push during the training failed; the next one sends everything: %s", error)

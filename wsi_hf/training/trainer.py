@@ -28,13 +28,13 @@ from ..sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSl
 from ..slides.slide import Slide
 from .arguments import WsiTrainingArguments
 from .checkpoints import begin_folder, keep_maps, newest_checkpoint
+from .collapse import CollapseWatch
 from .interruption import Interruption
 from .lost_slides import LostSlides
 from .mapping import FIRST_SLIDES, HandOver, MappingSettings, default_file, prepare, save_architecture
 from .mapping_process import FolderLock, MappingProcess
 from .pace import Pace, mapping_facts
 from .publishing import PublishingTrainer
-from .signs import NEVER_FOUND, Signs, save_signs
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class WsiTrainer(PublishingTrainer):
             self.mapping_settings.slides, args.max_lost_slides, Path(str(args.output_dir)) / "lost_slides.json"
         )
         self.pace = Pace()
-        self.signs = Signs(args.harden_at or 1.0)
+        self.collapse = CollapseWatch()
         self.augment = PatchAugmentation(
             args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
         )
@@ -125,14 +125,10 @@ class WsiTrainer(PublishingTrainer):
     @property
     def beta(self) -> tuple[float, float]:
         """(beta_0, beta_1) at this step; beta_1 may still be warming up."""
-        args, start = self.args, self.args.beta_1_warmup_start
-        if args.harden_at:
-            if self.signs.found_step is None:
-                return args.beta_0, 0.0
-            start = max(start, self.signs.found_step)
-        passed = self.state.global_step - start
-        share = passed / args.beta_1_warmup_steps if args.beta_1_warmup_steps else float(passed >= 0)
-        return args.beta_0, min(max(share, 0.0), 1.0) * args.beta_1
+        warmup = self.args.beta_1_warmup_steps
+        share = (self.state.global_step - self.args.beta_1_warmup_start) / warmup if warmup else 1.0
+        share = min(max(share, 0.0), 1.0)
+        return self.args.beta_0, share * self.args.beta_1
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         """Train. Ctrl-C or SIGTERM finishes the step, saves a checkpoint and raises KeyboardInterrupt.
@@ -165,8 +161,6 @@ class WsiTrainer(PublishingTrainer):
             raise KeyboardInterrupt(f"stopped at step {self.state.global_step}; a checkpoint was saved")
         if self.lost_slides.too_many:
             raise self.lost_slides.error()
-        if self.args.harden_at and self.signs.found_step is None and self.args.process_index == 0:
-            logger.warning(NEVER_FOUND)
         return result
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -212,7 +206,7 @@ class WsiTrainer(PublishingTrainer):
         names = ("index", "slide", "labels", "center_l0", "map_round")
         q = pooled.detach().softmax(1)[:, 1]
         self._seen.append({name: inputs[name] for name in names} | {"q": q})
-        self.signs.see(inputs["labels"], q, self.beta[1])
+        self.collapse.see(inputs["labels"], q)
 
     def _write_draws(self, seen: dict[str, Tensor]) -> None:
         """Append to draws.<rank>.csv: step, slide_id, label, x_l0, y_l0, round of the map, q."""
@@ -296,12 +290,10 @@ class WsiTrainer(PublishingTrainer):
         return self.run_sampler
 
     def _save_checkpoint(self, model, trial, unreadable: dict[int, str] | None = None) -> None:
-        signs = self.signs.facts(gather=unreadable is None)
         unreadable = self.lost_slides.gather() if unreadable is None else unreadable
         if self.args.process_index == 0:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             keep_maps(self.mapping_settings, self.state.global_step // self.args.steps_per_round, folder, unreadable)
-            save_signs(signs, folder)
         super()._save_checkpoint(model, trial)  # ends by deleting older checkpoints
 
 
@@ -320,8 +312,6 @@ class RoundCallback(TrainerCallback):
             save_architecture(trainer.model, trainer.image_processor, trainer.mapping_settings.folder)
             prepare(trainer.mapping_settings)
         trainer.accelerator.wait_for_everyone()
-        if trainer.resume_folder:
-            trainer.signs.load(trainer.resume_folder, args.process_index)
         trainer.lost_slides.reasons = trainer.mapping_settings.store.newest().lost
         if args.process_index == 0:
             trainer.lost_slides.write()
@@ -343,7 +333,7 @@ class RoundCallback(TrainerCallback):
         trainer = self.trainer
         round_s = trainer.pace.end_round()
         unreadable = trainer.lost_slides.settle(trainer.mapping_settings.store)
-        if (advice := trainer.signs.end_round(ended * args.steps_per_round)) and args.process_index == 0:
+        if (advice := trainer.collapse.end_round(trainer.beta[1])) and args.process_index == 0:
             logger.warning("step %d: %s", ended * args.steps_per_round, advice)
         if args.dynamic_sampling:
             trainer.mapping_process.hand_over(ended, trainer.model, HandOver(round_s, unreadable))

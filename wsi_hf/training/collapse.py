@@ -1,0 +1,58 @@
+"""Sees that training has fallen into "all benign", and says what to try.
+
+While nothing is found, patches of malignant slides look like those of benign ones, and q is about 1/2 for both. Under
+beta_1 > 0 the malignant gradient is proportional to q^beta_1: once q is small for both, it has vanished.
+"""
+
+import torch
+from torch import Tensor
+
+ROUNDS = 3
+"""Bad rounds in a row before anything is said."""
+VANISHED = 0.3
+"""Less than this share of the malignant gradient is left."""
+FLAT = 2.0
+"""Malignant patches look less than so many times as malignant as benign ones: the maps tell nothing apart."""
+
+ADVICE = (
+    'training has fallen into "all benign": for {rounds} rounds patches of malignant slides have looked like those '
+    "of benign ones (mean q {malignant:.3f} and {benign:.3f}), and {left:.0%} of the malignant gradient is left. It "
+    "seldom comes back. Start again with --beta_1_warmup_start and --beta_1_warmup_steps (find the tumour first, "
+    "harden later), with a later start if you have them, with more slides or steps, --alpha 8 --draw_from all, "
+    "a pre-trained --init_from, or another --seed"
+)
+
+
+class CollapseWatch:
+    """Looks at the patches of every round: needs no mask, only the slides' labels and the slide head's q."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, Tensor]] = []
+        self.bad_rounds = 0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the last rounds were all bad."""
+        return self.bad_rounds >= ROUNDS
+
+    def see(self, labels: Tensor, q: Tensor) -> None:
+        """One batch: labels (B,), q of malignant (B,)."""
+        self._batches.append((labels, q))
+
+    def end_round(self, beta_1: float) -> str | None:
+        """Judge the round; the advice when it is the last of `ROUNDS` bad ones in a row, else None."""
+        if not self._batches:  # no labels are looked at in pre-training
+            return None
+        benign, malignant, left = self._means(beta_1)
+        self._batches.clear()
+        bad = left < VANISHED and malignant < FLAT * benign
+        self.bad_rounds = self.bad_rounds + 1 if bad else 0
+        if self.bad_rounds != ROUNDS:
+            return None
+        return ADVICE.format(rounds=ROUNDS, benign=benign, malignant=malignant, left=left)
+
+    def _means(self, beta_1: float) -> tuple[float, float, float]:
+        """Mean q of benign and of malignant patches, and the mean of q^beta_1 over the malignant ones."""
+        labels, q = (torch.cat([batch[part] for batch in self._batches]).float().cpu() for part in (0, 1))
+        malignant = q[labels == 1]
+        return float(q[labels == 0].mean()), float(malignant.mean()), float(malignant.pow(max(beta_1, 0.0)).mean())
