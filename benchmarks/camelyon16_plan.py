@@ -52,7 +52,8 @@ def main() -> None:
             entries.append(store.save_map(made, 0))
             pixels.append(len(made.origins_px) * TILE**2 / 1e6)
             lesion_share.append(share)
-        store.publish(0, Round(entries))
+        for round_index in (-1, 0):
+            store.publish(round_index, Round(entries))
         files = [path.stat().st_size for path in (Path(folder) / "maps").iterdir()]
         opened = open_all(store, entries)
         drawn = draw_all(store, slides)

@@ -22,7 +22,8 @@ print(result["label"], result["revision"])
 FROC = """
 import evaluate
 froc = evaluate.load({metric!r})
-print(froc.compute(predictions=[[[0.9, 16, 16], [0.1, 900, 900]]], references=[[[1] * 64] * 64])["froc"])
+mask = [[1] * 64] * 32 + [[0] * 64] * 32
+print(froc.compute(predictions=[[[0.9, 16, 16], [0.1, 900, 1900]]], references=[mask])["froc"])
 """
 MANIFEST = """
 from wsi_hf import load_cohort
@@ -87,7 +88,7 @@ def test_what_the_cache_holds_works_as_it_did_with_the_network(done, what):
 
 
 def test_the_metric_from_the_hub_computes_what_the_package_does(done):
-    assert float(done["online metric"].out) == float(done["metric, folder"].out)
+    assert float(done["online metric"].out) == float(done["metric, folder"].out) > 0
 
 
 def test_a_folder_works(done):

@@ -25,7 +25,7 @@ class Region(IntEnum):
 
 EOSIN = np.array([0.0, 0.30, 0.20, 0.34, 0.30, 0.95, 0.28], np.float32)
 """Eosin between the nuclei of each region."""
-HAEMATOXYLIN = np.array([0.0, 0.10, 0.16, 0.12, 0.08, 0.06, 0.10], np.float32)
+HAEMATOXYLIN = np.array([0.0, 0.10, 0.16, 0.12, 0.08, 0.06, 0.20], np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ LYMPHOCYTE = Nucleus((6.0, 7.6), 1.2, 0.03, inside=1.45, rim=1.6, grain=0.25)
 CENTROBLAST = Nucleus((7.5, 9.0), 1.3, 0.05, inside=1.15, rim=1.35, grain=0.25)
 HISTIOCYTE = Nucleus((6.5, 8.5), 1.7, 0.06, inside=0.65, rim=0.75, grain=0.15)
 SPINDLE = Nucleus((6.0, 8.0), 3.5, 0.03, inside=1.20, rim=1.30, grain=0.15)
-TUMOUR_CELL = Nucleus((14.0, 19.0), 1.4, 0.10, inside=0.45, rim=1.50, grain=0.35, nucleolus=0.9)
+TUMOUR_CELL = Nucleus((14.0, 19.0), 1.4, 0.10, inside=0.70, rim=1.50, grain=0.35, nucleolus=0.9)
 
 # (nucleus, spacing in um, {region: share of places taken})
 POPULATIONS: tuple[tuple[Nucleus, float, dict[Region, float]], ...] = (
@@ -54,9 +54,9 @@ POPULATIONS: tuple[tuple[Nucleus, float, dict[Region, float]], ...] = (
     (CENTROBLAST, 9.5, {Region.CENTRE: 0.9, Region.LYMPHOCYTES: 0.02}),
     (HISTIOCYTE, 14.0, {Region.HISTIOCYTES: 0.9, Region.LYMPHOCYTES: 0.04}),
     (SPINDLE, 13.0, {Region.FIBRES: 0.7}),
-    (TUMOUR_CELL, 20.0, {Region.TUMOUR: 0.97}),
+    (TUMOUR_CELL, 18.0, {Region.TUMOUR: 0.97}),
 )
-CYTOPLASM: dict[Region, tuple[float, float]] = {Region.TUMOUR: (22.0, 0.40), Region.HISTIOCYTES: (15.0, 0.52)}
+CYTOPLASM: dict[Region, tuple[float, float]] = {Region.TUMOUR: (22.0, 0.36), Region.HISTIOCYTES: (15.0, 0.52)}
 """Cell bodies drawn round the nuclei of a region: (diameter in um, eosin)."""
 
 
@@ -218,9 +218,9 @@ def _stamp(canvas: np.ndarray, xy_px: np.ndarray, stamps: list[np.ndarray], rng:
 
 def _stain(rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray) -> np.ndarray:
     """Colour the concentrations with a stain, a strength and a lamp of the slide's own; uint8, shape (H, W, 3)."""
-    h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.10, 3)
-    e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.10, 3)
-    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.22)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.22))
+    h = np.array([0.65, 0.70, 0.29]) + rng.normal(0, 0.07, 3)
+    e = np.array([0.12, 0.95, 0.28]) + rng.normal(0, 0.07, 3)
+    h, e = h / np.linalg.norm(h) * np.exp(rng.normal(0, 0.12)), e / np.linalg.norm(e) * np.exp(rng.normal(0, 0.15))
     lamp = np.minimum(255, rng.normal(238, 6) + rng.normal(0, 2.5, 3))
     height, width = haematoxylin.shape
     noise = rng.normal(0, 2.0, (256, 256)).astype(np.float32)
