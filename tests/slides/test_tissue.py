@@ -81,7 +81,8 @@ def test_the_tissue_of_a_synthetic_slide_is_what_was_drawn():
     rng.uniform()  # the share of tumour
     drawn = draw_regions(rng, round(slide.size_um / CELL_UM), None) != Region.GLASS
     found = resize(find_tissue_in(image, mpp).astype(float), drawn.shape) > 0.5
-    assert (found & drawn).sum() / (found | drawn).sum() > 0.93
+    assert (found & drawn).sum() / drawn.sum() > 0.99
+    assert (found & drawn).sum() / (found | drawn).sum() > 0.9  # it fills small holes and reaches a cell further
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ both start at the same corner. Points and sizes are (x, y) and (width, height), 
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -54,8 +55,8 @@ class Slide:
             mpp: um per level-0 pixel; overrides the file's own.
         """
         self.path = Path(path)
-        self.slide_id = self.path.name if self.path.is_dir() else _slide_id(self.path)
-        self._file = _dicom_file(self.path) if self.path.is_dir() else self.path
+        self.slide_id = self.path.name if os.path.isdir(self.path) else _slide_id(self.path)
+        self._file = _dicom_file(self.path) if os.path.isdir(self.path) else self.path
         handle = pool().get(self._file)
         self.dimensions_l0: tuple[int, int] = handle.dimensions
         self.level_downsamples: tuple[float, ...] = tuple(handle.level_downsamples)
