@@ -10,6 +10,7 @@ from shapely import MultiPolygon
 from wsi_hf.evaluation.pixel import count_pixels
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.results import evaluate_records
+from wsi_hf.evaluation.slide_score import robust_margin
 
 LESION = MultiPolygon([shapely.box(0, 0, 3200, 3200)])  # 100 mask pixels wide
 MARGINS = np.array([[45.0, 2.0], [-3.0, -np.inf]], np.float32)
@@ -22,6 +23,7 @@ def record(slide_id: str, label: int, margin: float, **changes) -> SlideRecord:
         slide_id=slide_id,
         label=label,
         margin=margin,
+        robust_margin=margin - 1,
         mpp=0.243,
         dimensions_l0=(6400, 6400),
         exhaustive=True,
@@ -37,6 +39,18 @@ def record(slide_id: str, label: int, margin: float, **changes) -> SlideRecord:
 
 def cohort(*records: SlideRecord):
     return evaluate_records({made.slide_id: made for made in records})
+
+
+def test_one_odd_pixel_does_not_decide_the_robust_score():
+    odd, dull = np.full((100, 100), -2.0, np.float32), np.full((100, 100), 1.0, np.float32)
+    odd[3, 4] = 50.0
+    odd[50:] = -np.inf
+    assert robust_margin(odd, 1.0) == pytest.approx((50 + 499 * -2.0) / 500)
+    assert robust_margin(dull, 2.0) == 1.0
+    assert robust_margin(np.full((2, 2), -np.inf), 1.0) == -np.inf
+    evaluation = cohort(record("m", 1, 5.0, robust_margin=1.0), record("b", 0, 50.0, robust_margin=-2.0))
+    figures = evaluation.metrics()
+    assert (figures["slide_auc"]["value"], figures["slide_auc_robust"]["value"]) == (0.0, 1.0)
 
 
 def test_slides_and_detections_whose_probability_rounds_to_1_are_ranked_by_their_margins():

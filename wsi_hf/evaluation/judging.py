@@ -17,6 +17,7 @@ from wsi_hf.evaluation.overlays import reduce_map
 from wsi_hf.evaluation.pixel import PixelCounts, count_pixels
 from wsi_hf.evaluation.polygon_mask import PolygonMask
 from wsi_hf.evaluation.records import SlideRecord, load_record
+from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.outputs import SlideSegmentation, describe_damages
 from wsi_hf.inference.provenance import model_fingerprint, slide_fingerprint
@@ -28,7 +29,7 @@ from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the records; others are not taken up."""
 PICTURE_PX = 768
 
@@ -127,6 +128,7 @@ class Judge:
             slide_id=row["slide_id"],
             label=row["label"],
             margin=segmented.margin,
+            robust_margin=robust_margin(segmented.margins, self.network.mpp),
             mpp=slide.mpp,
             dimensions_l0=slide.dimensions_l0,
             exhaustive=row["exhaustive"],

@@ -28,6 +28,7 @@ class SlideRecord:
         slide_id: its name.
         label: 0 benign, 1 malignant.
         margin: largest l1 - l0 of its pixels, by which slides are ranked.
+        robust_margin: mean of its largest margins, see `robust_margin`.
         mpp: um per level-0 pixel.
         dimensions_l0: (width, height).
         exhaustive: all of its tumour is outlined.
@@ -42,6 +43,7 @@ class SlideRecord:
     slide_id: str
     label: int
     margin: float
+    robust_margin: float
     mpp: float
     dimensions_l0: tuple[int, int]
     exhaustive: bool
@@ -91,7 +93,7 @@ class SlideRecord:
             part.unlink(missing_ok=True)
 
 
-FACTS = ("slide_id", "label", "margin", "mpp", "dimensions_l0", "exhaustive", "not_analysed")
+FACTS = ("slide_id", "label", "margin", "robust_margin", "mpp", "dimensions_l0", "exhaustive", "not_analysed")
 COUNTS = ("place", "count", "confusion")
 
 

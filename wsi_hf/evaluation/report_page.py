@@ -21,6 +21,7 @@ PICTURE_PX = 512
 JPEG_QUALITY = 78
 NAMES = {
     "slide_auc": "Slide ROC AUC",
+    "slide_auc_robust": "Slide ROC AUC, robust score",
     "froc": "FROC, mean sensitivity",
     "pixel_average_precision": "Pixel average precision",
     "dice": "Dice at P = 0.5",

@@ -21,8 +21,9 @@ from wsi_hf.evaluation.froc_curve import Convention, FrocResult
 from wsi_hf.evaluation.masks import mask_from_polygons, mask_scale
 from wsi_hf.evaluation.pixel import PixelResult, PixelScores
 from wsi_hf.evaluation.records import SlideRecord
-from wsi_hf.evaluation.report import metrics
+from wsi_hf.evaluation.report import metrics, roc_figure
 from wsi_hf.evaluation.roc import RocResult, roc_auc
+from wsi_hf.evaluation.slide_score import AREA_UM2
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Evaluation:
         records: the slides that were judged.
         failed: {slide_id: why it could not be}.
         roc: over all slides that were judged.
+        robust_roc: the same with the slides ranked by their robust margin.
         froc: over those whose tumour is outlined wholly, and benign ones.
         interval: of FROC.
         pixels: over the same slides as FROC.
@@ -75,13 +77,16 @@ class Evaluation:
     records: dict[str, SlideRecord]
     failed: dict[str, str]
     roc: RocResult
+    robust_roc: RocResult
     froc: FrocResult
     interval: FrocInterval
     pixels: PixelResult = field(repr=False)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Give what metrics.json holds: the figures, and under "cohort" which slides stand behind them."""
-        return metrics(self.roc, self.froc, self.interval, self.pixels) | {"cohort": self._cohort()}
+        figures = metrics(self.roc, self.froc, self.interval, self.pixels)
+        robust = {"area_um2": AREA_UM2}
+        return figures | {"slide_auc_robust": roc_figure(self.robust_roc) | robust, "cohort": self._cohort()}
 
     def rows(self) -> list[SlideRow]:
         """Give one row a slide, the worst first."""
@@ -159,10 +164,12 @@ def evaluate_records(
         if record.pixels is not None:
             pixels.take(name, record.pixels)
     curve = _froc(located, convention, include_itc)
+    labels = [record.label for record in records.values()]
     return Evaluation(
         records=dict(records),
         failed=dict(failed or {}),
-        roc=roc_auc([r.label for r in records.values()], [r.margin for r in records.values()]),
+        roc=roc_auc(labels, [record.margin for record in records.values()]),
+        robust_roc=roc_auc(labels, [record.robust_margin for record in records.values()]),
         froc=curve,
         interval=froc_interval(curve),
         pixels=pixels.result(),

@@ -15,6 +15,7 @@ TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = ("image-segmentation", "Whole-slide segmentation from slide labels")
 METRIC_NAMES = {  # key in metrics.json -> (type on the Hub, what it is called)
     "slide_auc": ("roc_auc", "slide ROC AUC"),
+    "slide_auc_robust": ("roc_auc", "slide ROC AUC by the mean of the largest pixels"),
     "froc": ("froc", "FROC, mean sensitivity at 1/4 to 8 false positives a slide"),
     "pixel_average_precision": ("average_precision", "pixel average precision"),
     "dice": ("dice", "pixel Dice at P = 0.5"),

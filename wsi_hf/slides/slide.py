@@ -99,7 +99,7 @@ class Slide:
         for top, bottom in _cuts(y, y + height, block):
             for left, right in _cuts(x, x + width, block):
                 pixels = self._read_within_block((left, top, right, bottom), level, shrink, block)
-                region[top - y : bottom - y, left - x : right - x] = pixels
+                region[top - y : bottom - y, left - x : right - x] = np.asarray(pixels)
         return region
 
     def read_patch(self, center_l0: tuple[float, float], size_px: int, mpp: float) -> np.ndarray:
