@@ -34,10 +34,10 @@ RECIPES = {
     # Not the paper's: discovery first, hardening later. beta_1 stays 0 for the first half and then rises to the paper's
     # 1; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
     "demo": {
-        "filters": 8, "depth": 3, "patch_size": 64, "per_device_train_batch_size": 32, "max_steps": 800,
-        "learning_rate": 5e-3, "beta_1_warmup_start": 400, "beta_1_warmup_steps": 300, "alpha": 8.0, "draw_from": "all",
+        "filters": 8, "depth": 3, "patch_size": 64, "per_device_train_batch_size": 32, "max_steps": 1200,
+        "learning_rate": 5e-3, "beta_1_warmup_start": 600, "beta_1_warmup_steps": 400, "alpha": 8.0, "draw_from": "all",
         "steps_per_round": 25, "slides_per_round": 16, "shuffle_buffer": 64, "mapping_tile_size": 768,
-        "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 200,
+        "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 300,
         "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
     # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, twice the steps.
