@@ -1,6 +1,9 @@
 """The session's one synthetic cohort, and one slide of it: drawn once, read by every test, written to by none."""
 
+import os
 from pathlib import Path
+
+os.environ.pop("HF_HUB_OFFLINE", None)  # huggingface_hub reads it when imported; the Hub of the tests is on loopback
 
 import pytest
 

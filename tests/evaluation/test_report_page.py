@@ -106,7 +106,7 @@ def test_text_is_escaped(browser, evaluated, tmp_path):
     record = replace(first, exhaustive=False, not_analysed=[{"reason": evil}])
     records = {r.slide_id: r for r in (record, *rest)}
     changed = replace(evaluation, records=records, failed={evil: evil})
-    write_evaluation(changed, tmp_path)
+    write_evaluation(changed, tmp_path, {"revision": None})
     page = tmp_path / "report.html"
     assert evil not in page.read_text(encoding="utf-8")
     assert html.escape("<script>errors") in page.read_text(encoding="utf-8")

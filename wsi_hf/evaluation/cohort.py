@@ -24,6 +24,7 @@ from wsi_hf.evaluation.report import write_metrics
 from wsi_hf.evaluation.report_page import write_report
 from wsi_hf.evaluation.results import Evaluation, evaluate_records, write_detection_folder, write_slide_rows
 from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.provenance import describe_model
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 
 RECORDS = "_evaluation"
@@ -83,7 +84,9 @@ def evaluate_cohort(
     if index:
         return {}
     judged = [row["slide_id"] for row in slides if row["slide_id"] not in failed]
-    return write_evaluation(evaluate_records(read_records(out, judged), failed, convention, include_itc), out)
+    evaluation = evaluate_records(read_records(out, judged), failed, convention, include_itc)
+    model_facts = describe_model(network)
+    return write_evaluation(evaluation, out, {name: model_facts[name] for name in ("revision", "fingerprint")})
 
 
 def read_evaluation(out: str | Path) -> Evaluation:
@@ -111,10 +114,10 @@ def read_records(out: str | Path, slide_ids: Iterable[str]) -> dict[str, SlideRe
     return {name: record for name, record in records.items() if record is not None}
 
 
-def write_evaluation(evaluation: Evaluation, out: str | Path) -> dict[str, Any]:
-    """Write all figures, tables and pictures; give what metrics.json holds."""
+def write_evaluation(evaluation: Evaluation, out: str | Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Write all figures, tables and pictures; give what metrics.json holds: the figures, "cohort", and "model"."""
     out = Path(out)
-    figures = evaluation.metrics()
+    figures = evaluation.metrics() | {"model": dict(model)}
     rows = evaluation.rows()
     write_detection_folder(out / "detections", evaluation.records)
     write_slide_rows(out / "slides.csv", rows)

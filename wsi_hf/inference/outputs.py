@@ -102,7 +102,9 @@ class SlideSegmentation:
 
     def write_overlay(self, path: str | Path) -> None:
         """Write a picture of slide, heatmap and outlines."""
-        write_overlay(Path(path), self.slide, self.probabilities, self.tiles, self.damages, self.threshold)
+        write_overlay(
+            Path(path), self.slide, self.probabilities, self.tiles, self.damages, self.threshold, made_by=self.made_by
+        )
 
     def write_summary(self, path: str | Path) -> None:
         """Write the numbers and where they come from as JSON."""

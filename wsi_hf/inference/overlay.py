@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from wsi_hf.inference.reading import Damage, read_contained
 from wsi_hf.inference.tiling import Tile, mask_index
@@ -26,6 +27,7 @@ def write_overlay(
     damages: Iterable[Damage],
     threshold: float,
     size: int = 2048,
+    made_by: str = "",
 ) -> None:
     """Write the overlay as PNG.
 
@@ -35,6 +37,7 @@ def write_overlay(
         damages: rectangles to hatch, because they were not analysed.
         threshold: the outline's probability.
         size: longer side of the picture in pixels.
+        made_by: the model and its revision, kept in the file's "Software".
     """
     mpp = slide.mpp * max(1.0, max(slide.dimensions_l0) / size)
     picture = read_contained(slide, (0, 0), slide.size_px(mpp), mpp, spot=16)[0].astype(np.float32)
@@ -45,8 +48,10 @@ def write_overlay(
     picture[_outline(heat >= threshold)] = (0, 220, 255)
     for damage in damages:
         _hatch(picture, damage, probabilities.shape)
+    facts = PngInfo()
+    facts.add_text("Software", made_by)
     with replacing(path) as part:
-        Image.fromarray(np.rint(picture).astype(np.uint8)).save(part, format="PNG")
+        Image.fromarray(np.rint(picture).astype(np.uint8)).save(part, format="PNG", pnginfo=facts)
 
 
 def reduced_maximum(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int, int]) -> np.ndarray:
