@@ -1,6 +1,5 @@
 """Curves: ROC and FROC as in the paper's Figure 4, and the course of training."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from wsi_hf.evaluation.froc_bootstrap import FrocInterval, froc_estimate
 from wsi_hf.evaluation.froc_curve import RATES, FrocResult
 from wsi_hf.evaluation.placement import TumourShare
 from wsi_hf.evaluation.roc import RocResult
+from wsi_hf.slides.replacing import replacing
 
 INK, ACCENT, WARM, FAINT = "#22303c", "#1f6fb2", "#c8442c", "#c9d1d8"
 STYLE: dict[Any, Any] = {
@@ -116,10 +116,9 @@ def plot_training(
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure under a temporary name and rename it."""
     path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     metadata = {"Date": None} if path.suffix == ".svg" else None  # the same figure gives the same file
-    figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        figure.savefig(part, format=path.suffix[1:], metadata=metadata)
 
 
 def _legend(name: str, estimate: Estimate, more: str = "") -> str:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from shapely import MultiPolygon
 
 from wsi_hf.evaluation.overlays import OverlayPanel
 from wsi_hf.evaluation.pixel import PixelCounts
+from wsi_hf.slides.replacing import replacing
 
 JPEG_QUALITY = 90
 
@@ -84,13 +84,8 @@ class SlideRecord:
             arrays["outline"] = np.frombuffer(shapely.to_wkb(self.outline), np.uint8)
         if self.pixels is not None:
             arrays |= {name: getattr(self.pixels, name) for name in COUNTS}
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(part, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as part, open(part, "wb") as file:
+            np.savez_compressed(file, **arrays)
 
 
 FACTS = ("slide_id", "label", "margin", "robust_margin", "mpp", "dimensions_l0", "exhaustive", "not_analysed")

@@ -1,7 +1,6 @@
 """The evaluation's figures as the dictionary that becomes metrics.json: each with its n and its interval."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from wsi_hf.evaluation.froc_bootstrap import FrocInterval, froc_estimate
 from wsi_hf.evaluation.froc_curve import RATES, FrocResult
 from wsi_hf.evaluation.pixel import PixelResult
 from wsi_hf.evaluation.roc import RocResult
+from wsi_hf.slides.replacing import replacing
 
 
 def metrics(
@@ -61,10 +61,8 @@ def summary_lines(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def write_metrics(figures: dict[str, dict[str, object]], path: str | Path) -> None:
     """Write metrics.json under a temporary name and rename it."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _pixel_figures(pixels: PixelResult, suffix: str) -> dict[str, dict[str, object]]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +23,7 @@ from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.report import metrics, roc_figure
 from wsi_hf.evaluation.roc import RocResult, roc_auc
 from wsi_hf.evaluation.slide_score import AREA_UM2
+from wsi_hf.slides.replacing import replacing
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,8 @@ def write_slide_rows(path: Path, rows: list[SlideRow]) -> None:
         table.writerow(
             json_number(value) if isinstance(value, float) else value for value in asdict(row).values()
         )  # None becomes an empty field
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
 
 
 def write_detection_folder(folder: Path, records: Mapping[str, SlideRecord]) -> None:
