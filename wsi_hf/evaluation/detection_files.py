@@ -1,10 +1,11 @@
 """Detections of one slide as a CSV file in the challenge's format: `score,x,y` a line, level-0 pixels, no header."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from wsi_hf.slides.replacing import replacing
 
 
 def check_detections(detections: ArrayLike, slide_id: str) -> NDArray[np.float64]:
@@ -59,6 +60,5 @@ def write_detections(path: str | Path, detections: ArrayLike) -> None:
     """Write one detection file; scores keep all their digits, so that ties and ranks survive."""
     path = Path(path)
     lines = [f"{score!r},{int(x)},{int(y)}\n" for score, x, y in check_detections(detections, path.stem).tolist()]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        part.write_text("".join(lines), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw
 from wsi_hf.evaluation.overlays import HEAT, OUTLINE, OverlayPanel, heat_image, outline_rings
 from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.results import Evaluation, SlideRow
+from wsi_hf.slides.replacing import replacing
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 PICTURE_PX = 512
@@ -80,9 +80,8 @@ def write_report(
         picture_px=PICTURE_PX,
         ramp=[to_hex(HEAT(share)) for share in np.linspace(0, 1, 9)],
     )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _figure(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
