@@ -45,7 +45,7 @@ def _add_synthesize(commands: Any) -> None:
     command = commands.add_parser("synthesize", help="write a synthetic cohort in CAMELYON16's layout")
     command.set_defaults(run=synthesize)
     command.add_argument("folder", type=Path, help="where to; made if need be")
-    command.add_argument("--n-train", type=int, default=64, help="training slides (%(default)s)")
+    command.add_argument("--n-train", type=int, default=128, help="training slides (%(default)s)")
     command.add_argument("--n-test", type=int, default=32, help="test slides (%(default)s)")
     command.add_argument("--size-um", type=float, default=768, help="side of a slide in um (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the slides (%(default)s)")

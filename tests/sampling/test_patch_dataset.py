@@ -63,6 +63,15 @@ def test_draw_from_all_takes_every_slides_latest_map(store):
     assert {(d.slide, d.center_px) for d in draws} == {(s, (10 + s, 20 + s)) for s in range(4)}
 
 
+def test_benign_slides_are_drawn_by_error_mass_or_alike(store):
+    index = store.read(1)
+    heavy = [replace(entry, sum_q=1e6 if s == 0 else 1.0) for s, entry in enumerate(index.entries)]
+    store.publish(1, Round(heavy))
+    for error_mass, slides in ((True, {0}), (False, {0, 1})):
+        data = dataset(store, draw_from="all", error_mass=error_mass)
+        assert {data.draw(i).slide for i in range(80, 120, 2)} == slides
+
+
 def test_without_dynamic_sampling_all_is_round_zero(store):
     draws = [dataset(store, dynamic=False).draw(i) for i in range(80, 120)]
     assert {draw.map_round for draw in draws} == {-1}

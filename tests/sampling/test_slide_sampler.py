@@ -4,9 +4,11 @@ import pytest
 from wsi_hf.sampling.slide_sampler import SlideSampler
 
 
-def run(labels: list[int], per_round: int, epochs_unmapped: int, rounds: int, sum_q: np.ndarray) -> list[list[int]]:
+def run(
+    labels: list[int], per_round: int, epochs_unmapped: int, rounds: int, sum_q: np.ndarray, error_mass: bool = True
+) -> list[list[int]]:
     """Choose round after round; every chosen slide counts as mapped."""
-    slide_sampler = SlideSampler(labels, per_round, epochs_unmapped, seed=0)
+    slide_sampler = SlideSampler(labels, per_round, epochs_unmapped, seed=0, error_mass=error_mass)
     last = np.full(len(labels), -1)
     chosen = []
     for t in range(rounds):
@@ -36,6 +38,15 @@ def test_benign_slides_are_drawn_by_their_error_mass():
     chosen = run(labels, 2, 100, 4000, sum_q)
     counts = np.bincount([s for slides in chosen for s in slides if not labels[s]], minlength=20)
     assert counts[3] / len(chosen) == pytest.approx(10 / 29, rel=0.15)
+
+
+def test_without_error_mass_benign_slides_are_drawn_alike():
+    labels = [0] * 20 + [1] * 20
+    sum_q = np.ones(40)
+    sum_q[3] = 1e6
+    chosen = run(labels, 2, 100, 4000, sum_q, error_mass=False)
+    counts = np.bincount([s for slides in chosen for s in slides if not labels[s]], minlength=20)
+    assert counts[3] / len(chosen) == pytest.approx(1 / 20, rel=0.25)
 
 
 @pytest.mark.parametrize(("benign", "malignant", "epochs"), [(159, 111, 2), (159, 111, 5), (40, 4, 10)])

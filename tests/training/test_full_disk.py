@@ -39,5 +39,5 @@ def test_a_mapper_without_space_stops_the_training_with_a_checkpoint(tmp_path, s
     with pytest.raises(MappingError, match=r"(normal|tumor)_00\d: its map cannot be written"):
         trainer.train()
     assert list(tmp_path.glob("checkpoint-*/mapping"))
-    assert not list((tmp_path / "_mapping").rglob("*.tmp"))
+    assert not list((tmp_path / "_mapping").rglob("*.part*"))
     assert {path.name.split(".")[1] for path in (tmp_path / "_mapping" / "maps").iterdir()} == {"-1"}

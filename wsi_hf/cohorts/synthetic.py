@@ -22,7 +22,7 @@ from wsi_hf.cohorts.camelyon16 import NOT_IN_FROC, WITHDRAWN
 from wsi_hf.cohorts.lymph_node import CELL_UM, draw_slide
 from wsi_hf.slides.annotations import polygons_from_mask, write_asap
 from wsi_hf.slides.pyramid import write_pyramid
-from wsi_hf.slides.replacing import replacing
+from wsi_hf.slides.replacing import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class SyntheticSlide:
 
 def synthesize_cohort(
     folder: str | Path,
-    n_train: int = 64,
+    n_train: int = 128,
     n_test: int = 32,
     size_um: float = 768,
     seed: int = 0,
@@ -80,7 +80,7 @@ def synthesize_cohort(
     reference = [
         f"{s.slide_id},{'Tumor,IDC,Macro' if s.malignant else 'Normal,None,None'}\n" for s in slides if _is_test(s)
     ]
-    _write_text(folder / "evaluation" / "reference.csv", "".join(reference))
+    write_text(folder / "evaluation" / "reference.csv", "".join(reference))
     return folder
 
 
@@ -158,12 +158,7 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
     for name in ("images", "annotations", "evaluation"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not manifest.exists():
-        _write_text(manifest, json.dumps(settings, indent=1) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as part:
-        part.write_text(text)
+        write_text(manifest, json.dumps(settings, indent=1) + "\n")
 
 
 def _names(kind: str, count: int) -> list[str]:

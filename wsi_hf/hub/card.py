@@ -205,6 +205,7 @@ def _compute(summary: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[t
         "optimiser steps": summary.get("steps"),
         "patches": summary.get("patches"),
         "time": _duration(summary["seconds"]) if summary.get("seconds") else None,
+        "training slides that could not be read": summary.get("lost_slides") or None,
         "resumed from step": summary.get("resumed_from_step") or None,
         "mapping": arguments.get("mapping"),
         "versions": ", ".join(f"{name} {version}" for name, version in (summary.get("versions") or {}).items()),

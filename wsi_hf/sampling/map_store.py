@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..slides.replacing import write_text
 from .probability_map import ProbabilityMap
 
 POLL_S = 0.02
@@ -134,7 +135,7 @@ class MapStore:
             if path.name not in kept and int(path.name.split(".")[-2]) <= finished[-1]:
                 path.unlink()
         # the parts are those of mappers that were started again after their share was merged
-        for path in [*(self.folder / "weights").glob("*.safetensors"), *(self.folder / "rounds").glob("*.part*")]:
+        for path in [*(self.folder / "weights").glob("*.safetensors"), *(self.folder / "rounds").glob("[0-9]*.part*")]:
             if int(path.name.split(".")[0]) < round_index:
                 path.unlink(missing_ok=True)
 
@@ -153,14 +154,3 @@ def wait_for(path: Path, folder: Path) -> None:
         if failed.exists():
             raise MappingError(f"the mapping process failed:\n{failed.read_text()}")
         time.sleep(POLL_S)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file under a temporary name and rename it."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        partial.write_text(text)
-    except OSError:  # a full disk
-        partial.unlink(missing_ok=True)
-        raise
-    os.replace(partial, path)

@@ -50,6 +50,7 @@ class DynamicPatchDataset(Dataset):
         shuffle_buffer: draws of one class that are mixed; 1 = no mixing.
         dynamic: draw from the latest maps; False draws uniformly over the tissue for ever.
         draw_from: "fresh" draws from the slides mapped in the last finished round, "all" from every slide's latest map.
+        error_mass: with "all", benign slides are drawn in proportion to the sum of their maps; False: all alike.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class DynamicPatchDataset(Dataset):
         seed: int,
         draw_from: str = "fresh",
         dynamic: bool = True,
+        error_mass: bool = True,
     ):
         if draw_from not in ("fresh", "all"):
             raise ValueError(f'draw_from is "fresh" or "all", not {draw_from!r}')
@@ -75,7 +77,7 @@ class DynamicPatchDataset(Dataset):
         self.slides, self.store, self.length = list(slides), store, length
         self.patch_size, self.mpp, self.seed = patch_size, mpp, seed
         self.items_per_round, self.shuffle_buffer = items_per_round, shuffle_buffer
-        self.draw_from, self.dynamic = draw_from, dynamic
+        self.draw_from, self.dynamic, self.error_mass = draw_from, dynamic, error_mass
         self.labels = np.array([slide.label for slide in slides])
         self._failed: set[int] = set()  # slides that this process has tried in vain
         self._waited_s = 0.0
@@ -139,7 +141,7 @@ class DynamicPatchDataset(Dataset):
         if self.draw_from == "fresh":
             newest = max(entries[s].round for s in candidates)  # the last round, unless all that it mapped are lost
             return int(rng.choice([s for s in candidates if entries[s].round == newest]))
-        if label == 1:
+        if label == 1 or not self.error_mass:
             return int(rng.choice(candidates))
         mass = np.array([entries[s].sum_q for s in candidates])
         return int(rng.choice(candidates, p=mass / mass.sum()))

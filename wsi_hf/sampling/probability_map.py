@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from ..slides.replacing import replacing
+
 # A cell is stored as the logarithm of its mass below the heaviest cell of its tile, in 65,534 steps over 32 nats: the
 # relative error is at most 2.5e-4, and what lies deeper weighs less than e^-32 of its tile. Code 0 means "no tissue".
 NATS = 32.0
@@ -57,13 +59,11 @@ class ProbabilityMap:
         facts |= {name: repr(float(getattr(self, name))) for name in ("mpp", "alpha", "sum_q", "largest_margin")}
         facts |= {"width_px": str(self.size_px[0]), "height_px": str(self.size_px[1])}
         tensors = {"origins_px": self.origins_px, "log_mass": self.log_mass, "codes": self.codes}
-        partial = path.with_name(path.name + ".tmp")
         try:
-            save_file(tensors, partial, metadata=facts)
+            with replacing(path) as part:
+                save_file(tensors, part, metadata=facts)
         except SafetensorError as error:  # a full disk
-            partial.unlink(missing_ok=True)
             raise OSError(f"{self.slide_id}: its map cannot be written to {path.parent}: {error}") from error
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "ProbabilityMap":

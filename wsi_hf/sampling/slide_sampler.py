@@ -15,12 +15,15 @@ class SlideSampler:
     Args:
         labels: 0 (benign) or 1 (malignant) of each slide.
         slides_per_round: slides mapped in one round, half of each class; rounds of an epoch differ by one a class.
+        error_mass: False draws all benign slides alike.
 
     Raises:
         ValueError: a class is missing, or the benign slides cannot all be visited in time.
     """
 
-    def __init__(self, labels: Sequence[int], slides_per_round: int, max_epochs_unmapped: int, seed: int):
+    def __init__(
+        self, labels: Sequence[int], slides_per_round: int, max_epochs_unmapped: int, seed: int, error_mass: bool = True
+    ):
         labels_array = np.asarray(labels)
         self.malignant, self.benign = np.flatnonzero(labels_array == 1), np.flatnonzero(labels_array == 0)
         for slides, name in ((self.malignant, "malignant"), (self.benign, "benign")):
@@ -28,7 +31,7 @@ class SlideSampler:
                 raise ValueError(f"the training slides hold no {name} one; both classes are needed")
         if slides_per_round < 2:
             raise ValueError(f"slides_per_round must be at least 2, one of each class; got {slides_per_round}")
-        self.seed = seed
+        self.seed, self.error_mass = seed, error_mass
         per_class = min(slides_per_round // 2, len(self.malignant))
         self.rounds_per_epoch = -(-len(self.malignant) // per_class)
         sizes = [len(part) for part in np.array_split(self.malignant, self.rounds_per_epoch)]
@@ -95,7 +98,9 @@ class SlideSampler:
         rng = np.random.default_rng([self.seed, 0, round_index])
         count = int(self._capacity[round_index % self.rounds_per_epoch])
         # Random keys E/mass sorted ascending are a draw without replacement in proportion to the mass.
-        keys = rng.exponential(size=len(self.benign)) / np.maximum(sum_q[self.benign], 1e-300)
+        keys = rng.exponential(size=len(self.benign))
+        if self.error_mass:
+            keys /= np.maximum(sum_q[self.benign], 1e-300)
         there = ~np.isin(self.benign, list(left_out))
         benign, keys = self.benign[there], keys[there]
         deadline = last_mapped[benign] + self.longest_wait  # the last round each may be mapped in

@@ -23,3 +23,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a small file that appears when it is complete."""
+    with replacing(path) as part:
+        part.write_text(text)

@@ -94,12 +94,13 @@ class Slide:
         level = self._level_for(mpp)
         shrink = round(mpp / self.mpp / self._scale(level), 9)  # level pixels a grid pixel
         block = READ_LIMIT_PX if shrink == 1 else min(BLOCK_PX, max(1, int(_power_of_two(READ_LIMIT_PX / shrink))))
+        at_once = block * max(1, int(READ_LIMIT_PX / shrink) // block)  # what one read of the level covers
         (x, y), (width, height) = origin_px, size_px
         region = np.empty((height, width, 3), np.uint8)
-        for top, bottom in _cuts(y, y + height, block):
-            for left, right in _cuts(x, x + width, block):
-                pixels = self._read_within_block((left, top, right, bottom), level, shrink, block)
-                region[top - y : bottom - y, left - x : right - x] = np.asarray(pixels)
+        for top, bottom in _cuts(y, y + height, at_once):
+            for left, right in _cuts(x, x + width, at_once):
+                part = region[top - y : bottom - y, left - x : right - x]
+                self._read_part((left, top, right, bottom), level, shrink, block, part)
         return region
 
     def read_patch(self, center_l0: tuple[float, float], size_px: int, mpp: float) -> np.ndarray:
@@ -159,22 +160,26 @@ class Slide:
         sizes = zip(self.dimensions_l0, self.level_dimensions[level], strict=True)
         return scale if all(abs(size_l0 / scale - size) < 1 for size_l0, size in sizes) else downsample
 
-    def _read_within_block(
-        self, box_px: tuple[int, int, int, int], level: int, shrink: float, block: int
-    ) -> Image.Image:
-        """Read (left, top, right, bottom), all within one block, and resample it from `level`."""
+    def _read_part(
+        self, box_px: tuple[int, int, int, int], level: int, shrink: float, block: int, part: np.ndarray
+    ) -> None:
+        """Read (left, top, right, bottom) at once and resample it from `level`, block by block, into `part`."""
         left, top, right, bottom = box_px
-        size = right - left, bottom - top
         if shrink == 1:
-            return self._read_level((left, top), size, level)
+            part[:] = self._read_level((left, top), (right - left, bottom - top), level)
+            return
         margin = math.ceil(FILTER_SUPPORT * max(shrink, 1)) + 1
-        x0, x1 = _level_edges(left, right, shrink, block)
-        y0, y1 = _level_edges(top, bottom, shrink, block)
-        x, y = math.floor(x0) - margin, math.floor(y0) - margin
-        window = self._read_level((x, y), (math.ceil(x1) + margin - x, math.ceil(y1) + margin - y), level)
+        columns = [(cut, _level_edges(*cut, shrink, block)) for cut in _cuts(left, right, block)]
+        rows = [(cut, _level_edges(*cut, shrink, block)) for cut in _cuts(top, bottom, block)]
+        x, y = (math.floor(cuts[0][1][0]) - margin for cuts in (columns, rows))
+        width, height = (math.ceil(cuts[-1][1][1]) + margin - start for cuts, start in ((columns, x), (rows, y)))
+        window = self._read_level((x, y), (width, height), level)
         # one axis at a time: Pillow would take the order, and round between, by the shape of the window
-        rows = window.resize((size[0], window.height), FILTER, box=(x0 - x, 0, x1 - x, window.height))
-        return rows.resize(size, FILTER, box=(0, y0 - y, size[0], y1 - y))
+        for (x0, x1), (x0_level, x1_level) in columns:
+            narrow = window.resize((x1 - x0, height), FILTER, box=(x0_level - x, 0, x1_level - x, height))
+            for (y0, y1), (y0_level, y1_level) in rows:
+                pixels = narrow.resize((x1 - x0, y1 - y0), FILTER, box=(0, y0_level - y, x1 - x0, y1_level - y))
+                part[y0 - top : y1 - top, x0 - left : x1 - left] = pixels
 
     def _read_level(self, origin: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
         """Read a window of one level, given in pixels of that level, onto white."""

@@ -49,6 +49,10 @@ class WsiTrainingArguments(TrainingArguments):
     max_epochs_unmapped: int = field(
         default=8, metadata={"help": "every slide is mapped at least once in so many epochs (paper: N)"}
     )
+    error_mass: bool = field(
+        default=True,
+        metadata={"help": "benign slides are chosen by the sum of their map; False: all alike (not in the paper)"},
+    )
     map_stride: int = field(default=8, metadata={"help": "model pixels a side of a map's cell; 1 = the paper's pixels"})
     mapping: str = field(
         default="child",

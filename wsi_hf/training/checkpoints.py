@@ -10,8 +10,9 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..sampling.map_store import MapStore, write_text
+from ..sampling.map_store import MapStore
 from ..sampling.unreadable import file_stamp
+from ..slides.replacing import write_text
 from .mapping import MappingSettings
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
         if not (keep_tissue and path.stem.split(".")[-1] == "-1"):
             path.unlink()
-    for path in [folder / "failed.txt", folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/*.tmp")]:
+    for path in [folder / "failed.txt", folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
         path.unlink(missing_ok=True)
     if checkpoint is None:
         for path in folder.glob("draws.*.csv"):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from accelerate.utils import gather_object
 
-from ..sampling.map_store import MapStore, write_text
+from ..sampling.map_store import MapStore
 from ..sampling.patch_dataset import TrainingSlide
+from ..slides.replacing import write_text
 
 
 class LostSlidesError(RuntimeError):

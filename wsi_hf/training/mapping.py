@@ -20,11 +20,12 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, P
 from ..inference.network import PixelNetwork
 from ..inference.streaming import stream_tiles, tissue_mask
 from ..models.image_processing_wsi import WsiImageProcessor
-from ..sampling.map_store import MapEntry, MapStore, Round, wait_for, write_text
+from ..sampling.map_store import MapEntry, MapStore, Round, wait_for
 from ..sampling.patch_dataset import TrainingSlide
 from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
 from ..sampling.slide_sampler import SlideSampler
 from ..sampling.unreadable import file_stamp, retried
+from ..slides.replacing import replacing, write_text
 from ..slides.slide import Slide, SlideError
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class MappingSettings:
     tissue: str
     seed: int
     threads: int
+    error_mass: bool = True
 
     def save(self) -> None:
         write_text(Path(self.folder) / "settings.json", json.dumps(dataclasses.asdict(self), indent=1))
@@ -67,7 +69,7 @@ class MappingSettings:
     def slide_sampler(self) -> SlideSampler:
         """One step of it is a round; a pair of slides where their number in a round follows from rates."""
         labels = [slide.label for slide in self.slides]
-        return SlideSampler(labels, self.slides_per_round or 2, self.max_epochs_unmapped, self.seed)
+        return SlideSampler(labels, self.slides_per_round or 2, self.max_epochs_unmapped, self.seed, self.error_mass)
 
 
 @dataclass(frozen=True)
@@ -265,10 +267,8 @@ def save_weights(model: PreTrainedModel, path: Path, hand_over: HandOver) -> Non
         OSError: the disk is full.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, partial, metadata={"hand_over": json.dumps(dataclasses.asdict(hand_over))})
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"hand_over": json.dumps(dataclasses.asdict(hand_over))})
     except SafetensorError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(f"the weights cannot be handed over in {path.parent}: {error}") from error
-    partial.replace(path)

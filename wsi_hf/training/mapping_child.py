@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..sampling.map_store import write_text
+from ..slides.replacing import write_text
 from .mapping import Mapper, MappingSettings
 
 logger = logging.getLogger(__name__)

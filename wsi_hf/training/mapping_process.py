@@ -74,7 +74,7 @@ class MappingProcess:
             if process:
                 process.close()
         if self.child:  # what it was writing
-            for path in [*self.child.folder.glob("*/*.tmp"), *self.child.folder.glob("rounds/*.part*")]:
+            for path in self.child.folder.glob("*/*.part*"):
                 path.unlink(missing_ok=True)
 
 

@@ -23,7 +23,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import NoReturn
 
-from ..sampling.map_store import write_text
+from ..slides.replacing import write_text
 from .mapping import MappingSettings
 from .mapping_child import MappingChild
 

@@ -123,16 +123,19 @@ class PublishingTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            progress = {
-                "steps": self.state.global_step,
-                "patches": self.state.global_step * self.items_per_step,
-                "seconds": round(self._elapsed(), 1),
-                "resumed_from_step": self._resumed_from,
-                "validation": last_validation(self.state.log_history),
-            }
             folder = Path(str(output_dir or self.args.output_dir))
             labelled = not isinstance(self.model, WsiUNetForReconstruction)
-            write_record(folder, self.args, self.cohort, self.eval_dataset, progress, labelled)
+            write_record(folder, self.args, self.cohort, self.eval_dataset, self.progress(), labelled)
+
+    def progress(self) -> dict[str, Any]:
+        """How far the training has got, for training_summary.json."""
+        return {
+            "steps": self.state.global_step,
+            "patches": self.state.global_step * self.items_per_step,
+            "seconds": round(self._elapsed(), 1),
+            "resumed_from_step": self._resumed_from,
+            "validation": last_validation(self.state.log_history),
+        }
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started if self._started else self._seconds

@@ -14,7 +14,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..hub.run_files import ARGUMENTS, SUMMARY
-from ..sampling.map_store import write_text
+from ..slides.replacing import write_text
 
 LABELS = ("benign", "malignant")
 PACKAGES = ("wsi_hf", "torch", "transformers", "accelerate")
@@ -38,7 +38,7 @@ def write_record(
 
     Args:
         train, validation: the slides; their labels are counted, and what they are called is taken from `info`.
-        progress: steps, patches, seconds, resumed_from_step and, where there was an evaluation, validation.
+        progress: steps, patches, seconds, resumed_from_step, lost_slides; validation where there was an evaluation.
         labelled: the labels are the slides' own.
     """
     parts = {"train": train, "validation": validation}

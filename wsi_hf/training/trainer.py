@@ -201,6 +201,9 @@ class WsiTrainer(PublishingTrainer):
             self._write_draws(seen)
         super().log(logs, start_time)
 
+    def progress(self) -> dict[str, Any]:
+        return super().progress() | {"lost_slides": len(self.lost_slides.reasons)}
+
     def _record(self, inputs: dict[str, Any], pooled: Tensor) -> None:
         self.lost_slides.see(inputs["report"])
         names = ("index", "slide", "labels", "center_l0", "map_round")
@@ -224,7 +227,7 @@ class WsiTrainer(PublishingTrainer):
             map_stride=args.map_stride, tile_size=args.mapping_tile_size, slides_per_round=args.slides_per_round,
             max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
             lag=-(-2 * args.shuffle_buffer // self.items_per_round), tissue=args.tissue, seed=args.seed,
-            threads=args.threads,
+            threads=args.threads, error_mass=args.error_mass,
         )  # fmt: skip
 
     def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
@@ -234,7 +237,7 @@ class WsiTrainer(PublishingTrainer):
         return DynamicPatchDataset(
             settings.slides, settings.store, length=epoch, patch_size=args.patch_size, mpp=settings.mpp,
             items_per_round=self.items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
-            draw_from=args.draw_from, dynamic=dynamic,
+            draw_from=args.draw_from, dynamic=dynamic, error_mass=args.error_mass,
         )  # fmt: skip
 
     def _evaluation_settings(self, eval_dataset: datasets.Dataset | None, name: str) -> MappingSettings:
