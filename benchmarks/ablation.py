@@ -2,10 +2,12 @@
 
     python benchmarks/ablation.py                                    # the paper's claim, 3 seeds, synthetic slides
     python benchmarks/ablation.py --grid alpha --seeds 0 1 2
+    python benchmarks/ablation.py --grid low_burden --burden 0.0025 0.04
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic    # on your own slides
 
 Every cell is one run of examples/train_camelyon16.py: what is measured is what a user runs. Without --cohort each seed
 trains on a synthetic cohort of its own. Runs that are finished are not run again. Other arguments are passed on.
+--picture draws the table.
 """
 
 import argparse
@@ -16,11 +18,16 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from wsi_hf import synthesize_cohort
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "train_camelyon16.py"
+HERE = Path(__file__).resolve().parent
+EXAMPLE = HERE.parent / "examples" / "train_camelyon16.py"
+PRETRAIN = HERE.parent / "examples" / "pretrain_autoencoder.py"
+AUTOENCODER = "AUTOENCODER"  # stands for the folder of one that is trained first, on the same slides
+ORACLE = "ORACLE"  # patches of malignant slides on outlined tumour, by benchmarks/oracle_placement.py
 UNIFORM, KL = ["--dynamic_sampling", "False"], ["--beta_1", "0", "--beta_1_warmup_steps", "0"]
 GRIDS: dict[str, dict[str, list[str]]] = {
     "claim": {
@@ -29,10 +36,33 @@ GRIDS: dict[str, dict[str, list[str]]] = {
         "uniform + beta": UNIFORM,
         "dynamic + beta (the method)": [],
     },
+    "method": {"dynamic + beta (the method)": []},
     "beta_1": {f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61, 0.9, 1)},
     "alpha": {f"alpha = {a}": ["--alpha", str(a)] for a in (0, 1, 2, 4, 8)},
     "eta": {f"eta = {e}": ["--eta", str(e)] for e in (5, 10, 20, 50, 100)},
     "draw_from": {f"patches from {d} maps": ["--draw_from", d] for d in ("fresh", "all")},
+    "error_mass": {
+        "benign slides by error mass": ["--error_mass", "True"],
+        "benign slides all alike": ["--error_mass", "False"],
+    },
+    "warmup": {
+        "beta_1 = 1 from the start": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "0"],
+        "beta_1 rises from step 0": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "350"],
+        "beta_1 rises from step 350": ["--beta_1_warmup_start", "350", "--beta_1_warmup_steps", "250"],
+    },
+    "map_age": {  # as many slides mapped in all
+        f"a round of {n} steps": ["--steps_per_round", str(n), "--slides_per_round", str(16 * n // 25)]
+        for n in (25, 100, 400)
+    },
+    "patches": {
+        f"{n} patches of {side} px, depth {depth}": [
+            *("--per_device_train_batch_size", str(n), "--patch_size", str(side), "--depth", str(depth)),
+            *("--shuffle_buffer", str(2 * n)),
+        ]
+        for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3), (128, 32, 2))
+    },
+    "pretraining": {"from random weights": [], "from an auto-encoder": ["--init_from", AUTOENCODER]},
+    "low_burden": {"patches placed by an oracle": [ORACLE], "dynamic + beta (the method)": []},
 }
 FIGURES = ("pixel_average_precision", "dice", "slide_auc", "froc")
 
@@ -43,45 +73,82 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--cohort", help="folder or table of slides; default: a synthetic cohort for each seed")
+    parser.add_argument("--burden", type=float, nargs=2, help="tumour's share of the tissue of synthetic slides")
+    parser.add_argument("--picture", type=Path, help="PNG of the average precisions")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; give each its cores with --cpu_threads")
     arguments, passed_on = parser.parse_known_args()
 
     grid = GRIDS[arguments.grid]
-    cohorts = {seed: arguments.cohort or synthetic(seed) for seed in arguments.seeds}
+    cohorts = {seed: arguments.cohort or synthetic(seed, arguments.burden) for seed in arguments.seeds}
     cells = [(seed, name) for seed in arguments.seeds for name in grid]
     with ThreadPool(arguments.jobs) as pool:
         runs = pool.imap(lambda cell: run(*cell, cohorts[cell[0]], arguments, [*grid[cell[1]], *passed_on]), cells)
         results = dict(zip(cells, tqdm(runs, total=len(cells), unit="run"), strict=True))
-    print_table({name: [results[seed, name] for seed in arguments.seeds] for name in grid}, arguments.seeds)
+    rows = {name: [results[seed, name] for seed in arguments.seeds] for name in grid}
+    print_table(rows, arguments.seeds)
+    if arguments.picture:
+        draw(rows, arguments.picture)
 
 
-def synthetic(seed: int) -> Path:
-    return synthesize_cohort(Path("cohorts") / f"synthetic-{seed}", seed=seed)
+def synthetic(seed: int, burden: tuple[float, float] | None) -> Path:
+    if burden is None:
+        return synthesize_cohort(Path("cohorts") / f"synthetic-{seed}", seed=seed)
+    folder = Path("cohorts") / f"synthetic-{burden[0]:g}-{burden[1]:g}-{seed}"
+    return synthesize_cohort(folder, seed=seed, burden=tuple(burden))
 
 
 def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace, extra: list[str]) -> dict[str, float]:
     """Train and evaluate one cell; give its figures."""
-    out = arguments.out / arguments.recipe / f"{name.replace(' ', '_')}-seed{seed}"
+    burden = "" if arguments.burden is None else f"-{arguments.burden[0]:g}-{arguments.burden[1]:g}"
+    out = arguments.out / arguments.recipe / f"{name.replace(' ', '_')}{burden}-seed{seed}"
     if not (out / "metrics.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(EXAMPLE), "--output_dir", str(out), "--recipe", arguments.recipe]
-        command += ["--seed", str(seed), "--cohort", str(cohort)]
+        script = HERE / "oracle_placement.py" if ORACLE in extra else EXAMPLE
+        common = ["--seed", str(seed), "--cohort", str(cohort)]
+        command = [sys.executable, str(script), "--output_dir", str(out), "--recipe", arguments.recipe, *common]
         with open(out / "log.txt", "w") as log:
-            subprocess.run([*command, *extra], check=True, stdout=log, stderr=subprocess.STDOUT)
+            if AUTOENCODER in extra:
+                before = [sys.executable, str(PRETRAIN), "--output_dir", str(out / "autoencoder"), *common]
+                subprocess.run(before, check=True, stdout=log, stderr=subprocess.STDOUT)
+                extra = [str(out / "autoencoder") if argument == AUTOENCODER else argument for argument in extra]
+            command += [argument for argument in extra if argument != ORACLE]
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     metrics = json.loads((out / "metrics.json").read_text())
     return {figure: metrics[figure]["value"] for figure in FIGURES}
 
 
 def print_table(figures: dict[str, list[dict[str, float]]], seeds: list[int]) -> None:
-    print(f"\nHeld-out slides, seeds {', '.join(map(str, seeds))}, their mean first. AP: pixel average precision.\n")
+    print(f"\nHeld-out slides, seeds {', '.join(map(str, seeds))}: mean, its standard error, each seed.")
+    print("AP: pixel average precision.\n")
     print("| | AP | over the first row | Dice | slide AUC | FROC |\n|---|---|---|---|---|---|")
     first = np.mean([row["pixel_average_precision"] for row in next(iter(figures.values()))])
     for name, rows in figures.items():
         columns = {figure: [row[figure] for row in rows] for figure in FIGURES}
         ratio = np.mean(columns["pixel_average_precision"]) / first
-        cells = [f"**{np.mean(values):.2f}** ({' '.join(f'{v:.2f}' for v in values)})" for values in columns.values()]
+        cells = [shown(values) for values in columns.values()]
         print(f"| {name} | {cells[0]} | {ratio:.1f} | {' | '.join(cells[1:])} |")
+
+
+def shown(values: list[float]) -> str:
+    error = f" +- {np.std(values, ddof=1) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
+    return f"**{np.mean(values):.2f}**{error} ({' '.join(f'{v:.2f}' for v in values)})"
+
+
+def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """A line a cell: the seeds' average precisions as dots, their mean as a bar."""
+    figure = Figure(figsize=(7, 0.8 + 0.45 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for y, found in enumerate(rows.values()):
+        values = [row["pixel_average_precision"] for row in found]
+        axes.barh(y, np.mean(values), height=0.6, color="#c9d7e8")
+        axes.plot(values, [y] * len(values), "o", color="#1f4e79", markersize=5, label="a seed" if not y else None)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="pixel average precision, held-out slides")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

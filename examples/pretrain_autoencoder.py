@@ -25,8 +25,8 @@ from wsi_hf.training.pretraining import WsiPretrainer
 
 # Small enough for two CPU cores and the recipe "demo" of train_camelyon16.py.
 DEMO = {
-    "output_dir": "runs/autoencoder", "per_device_train_batch_size": 32, "max_steps": 300, "learning_rate": 5e-3,
-    "patch_size": 64, "shuffle_buffer": 64, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, "logging_steps": 25,
+    "output_dir": "runs/autoencoder", "per_device_train_batch_size": 128, "max_steps": 300, "learning_rate": 5e-3,
+    "patch_size": 32, "shuffle_buffer": 256, "lr_scheduler_type": "cosine", "warmup_steps": 0.1, "logging_steps": 25,
     "save_steps": 100, "save_total_limit": 2, "report_to": "none",
     "augment_stain": 0.3, "augment_colour": 0.0, "augment_elastic_px": 0.0,
 }  # fmt: skip
@@ -38,7 +38,7 @@ class ExampleArguments:
 
     cohort: str | None = field(default=None, metadata={"help": "CAMELYON16 folder, or a CSV table of your own slides"})
     filters: int = field(default=8, metadata={"help": "channels of the U-Net's first stage (paper: 32)"})
-    depth: int = field(default=3, metadata={"help": "down-samplings of the U-Net (not in the paper)"})
+    depth: int = field(default=2, metadata={"help": "down-samplings of the U-Net (not in the paper)"})
     mpp: float = field(default=1.0, metadata={"help": "resolution of the model, um a pixel (paper: 1)"})
     validation_fraction: float = field(default=0.125, metadata={"help": "share of the training slides set aside"})
 
