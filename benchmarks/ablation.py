@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples" / "train_camelyon16.py"
 PRETRAIN = HERE.parent / "examples" / "pretrain_autoencoder.py"
 AUTOENCODER = "AUTOENCODER"  # stands for the folder of one that is trained first, on the same slides
-ORACLE = "ORACLE"  # patches of malignant slides on outlined tumour, by benchmarks/oracle_placement.py
+SCRIPTS = {"ORACLE": HERE / "oracle_placement.py", "SUPERVISED": HERE / "fully_supervised.py"}  # instead of the example
 UNIFORM, KL = ["--dynamic_sampling", "False"], ["--beta_1", "0", "--beta_1_warmup_steps", "0"]
 GRIDS: dict[str, dict[str, list[str]]] = {
     "claim": {
@@ -62,7 +62,13 @@ GRIDS: dict[str, dict[str, list[str]]] = {
         for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3), (128, 32, 2))
     },
     "pretraining": {"from random weights": [], "from an auto-encoder": ["--init_from", AUTOENCODER]},
-    "low_burden": {"patches placed by an oracle": [ORACLE], "dynamic + beta (the method)": []},
+    "low_burden": {"patches placed by an oracle": ["ORACLE"], "dynamic + beta (the method)": []},
+    "supervision": {
+        "uniform + KL": [*UNIFORM, *KL],
+        "dynamic + beta (the method)": [],
+        "patches placed by an oracle": ["ORACLE"],
+        "fully supervised on outlines": ["SUPERVISED"],
+    },
 }
 FIGURES = ("pixel_average_precision", "dice", "slide_auc", "froc")
 
@@ -104,7 +110,7 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
     out = arguments.out / arguments.recipe / f"{name.replace(' ', '_')}{burden}-seed{seed}"
     if not (out / "metrics.json").exists():
         out.mkdir(parents=True, exist_ok=True)
-        script = HERE / "oracle_placement.py" if ORACLE in extra else EXAMPLE
+        script = next((SCRIPTS[argument] for argument in extra if argument in SCRIPTS), EXAMPLE)
         common = ["--seed", str(seed), "--cohort", str(cohort)]
         command = [sys.executable, str(script), "--output_dir", str(out), "--recipe", arguments.recipe, *common]
         with open(out / "log.txt", "w") as log:
@@ -112,7 +118,7 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
                 before = [sys.executable, str(PRETRAIN), "--output_dir", str(out / "autoencoder"), *common]
                 subprocess.run(before, check=True, stdout=log, stderr=subprocess.STDOUT)
                 extra = [str(out / "autoencoder") if argument == AUTOENCODER else argument for argument in extra]
-            command += [argument for argument in extra if argument != ORACLE]
+            command += [argument for argument in extra if argument not in SCRIPTS]
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     metrics = json.loads((out / "metrics.json").read_text())
     return {figure: metrics[figure]["value"] for figure in FIGURES}
