@@ -47,8 +47,8 @@ GRIDS: dict[str, dict[str, list[str]]] = {
     },
     "warmup": {
         "beta_1 = 1 from the start": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "0"],
-        "beta_1 rises from step 0": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "350"],
-        "beta_1 rises from step 350": ["--beta_1_warmup_start", "350", "--beta_1_warmup_steps", "250"],
+        "beta_1 rises from step 0": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "225"],
+        "beta_1 rises from step 225": ["--beta_1_warmup_start", "225", "--beta_1_warmup_steps", "175"],
     },
     "map_age": {  # as many slides mapped in all
         f"a round of {n} steps": ["--steps_per_round", str(n), "--slides_per_round", str(16 * n // 25)]

@@ -31,14 +31,14 @@ RECIPES = {
         "slides_per_round": 16, "dataloader_num_workers": 8, "save_steps": 1000,
     },
     # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 2, patches of 32 pixels.
-    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for the first half and then rises to the paper's
+    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run and then rises to the paper's
     # 1; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat. What
     # finds the tumour on every seed is many small patches a step and many slides; see docs/learning.md.
     "demo": {
-        "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 700,
-        "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 350, "beta_1_warmup_steps": 250,
+        "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 500,
+        "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175,
         "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 16, "shuffle_buffer": 256,
-        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 175,
+        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 125,
         "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
     # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, twice the steps.
