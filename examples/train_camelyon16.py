@@ -31,7 +31,7 @@ RECIPES = {
         "slides_per_round": 16, "dataloader_num_workers": 8, "save_steps": 1000,
     },
     # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 2, patches of 32 pixels.
-    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run and then rises to the paper's
+    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run, then rises to the paper's
     # 1; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat. What
     # finds the tumour on every seed is many small patches a step and many slides; see docs/learning.md.
     "demo": {
