@@ -1,6 +1,7 @@
 """The synthetic cohort: the same for the same settings, worth learning from, not solved by its colours."""
 
 import hashlib
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from wsi_hf.cohorts.lymph_node import CELL_UM, Region, draw_regions
-from wsi_hf.cohorts.synthetic import SCANNERS_MPP, cohort_slides, render, synthesize_cohort
+from wsi_hf.cohorts.synthetic import SCANNERS_MPP, SyntheticSlide, cohort_slides, render, synthesize_cohort
 from wsi_hf.slides.annotations import rasterize, read_asap
 from wsi_hf.slides.slide import Slide
 
@@ -135,9 +136,14 @@ def colour_histograms(image: np.ndarray) -> np.ndarray:
     return np.concatenate(histograms)
 
 
+def histograms_of(slide: SyntheticSlide) -> np.ndarray:
+    return colour_histograms(render(slide)[0])
+
+
 def test_colour_alone_does_not_tell_malignant_slides():
-    slides = cohort_slides(64, 32, 768, 42, (0.005, 0.20))  # the demo's cohort; about 20 s, drawn and not written
-    features = np.array([colour_histograms(render(slide)[0]) for slide in slides])
+    slides = cohort_slides(128, 32, 768, 42, (0.005, 0.20))  # the demo's cohort; about 20 s, drawn and not written
+    with ProcessPoolExecutor() as pool:
+        features = np.array(list(pool.map(histograms_of, slides)))
     labels = np.array([slide.malignant for slide in slides])
     aucs = {}
     for strength in (0.01, 0.1, 1.0):
