@@ -275,7 +275,8 @@ def _find_mpp(name: str, properties: dict[str, str], mpp: float | None) -> tuple
         x, y, source = unit_um / resolution[0], unit_um / resolution[1], "tiff.XResolution"
     else:
         raise MppError(
-            f"{name} has no mpp in its metadata; pass mpp=..., or --mpp (um per pixel of level 0, such as 0.25 for a 40x scan)"
+            f"{name} has no mpp in its metadata; pass mpp=..., or --mpp on the command line (um per pixel of level 0, "
+            "such as 0.25 for a 40x scan)"
         )
     found = (x + y) / 2
     low, high = PLAUSIBLE_MPP
