@@ -59,6 +59,7 @@ def test_a_lost_slide_is_set_aside_and_reported_and_the_rest_goes_on(tmp_path, r
     assert row["slide_id"] == "tumor_001"
     assert "tumor_001.tif" in row["reason"]
     assert trainer.state.log_history[-2]["lost_slides"] == 1
+    trainer.save_model()
     assert json.loads((tmp_path / "run" / "training_summary.json").read_text())["lost_slides"] == 1
     assert "tumor_001" not in (tmp_path / "run" / "_mapping" / "draws.0.csv").read_text()
     index = trainer.mapping_settings.store.newest()
