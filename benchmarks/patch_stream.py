@@ -5,7 +5,7 @@
 Bare: `read_region` of the level that is read from, at the same places of the same slides, with as many threads as the
 stream has workers (none: the main process reads). It neither draws nor resamples nor crosses a process: the ceiling.
 wsistream (PyPI, 0.1.6) runs in an environment of its own that also holds torch: uniform patches of the same slides,
-level and size, the same workers. Without slides it draws a synthetic cohort. The methods take turns; the best of each
+level and size, the same workers. Without slides it draws two of CAMELYON16's scale and tiles. The methods take turns; the best of each
 counts. CPU time is that of all reading processes together, warm-up and what they prefetch in vain included; on a busy
 machine it says more than the clock.
 """
@@ -24,10 +24,11 @@ import numpy as np
 import openslide
 from torch.utils.data import DataLoader, Subset
 
-from wsi_hf.cohorts.synthetic import synthesize_cohort
+from wsi_hf.cohorts.lymph_node import draw_slide
 from wsi_hf.sampling.map_store import MapStore, Round
 from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, TrainingSlide
 from wsi_hf.sampling.probability_map import default_map
+from wsi_hf.slides.pyramid import write_pyramid
 from wsi_hf.slides.slide import Slide
 from wsi_hf.slides.tissue import find_tissue
 
@@ -89,9 +90,24 @@ def main() -> None:
         )
 
 
+class Repeated:
+    """A picture side by side with itself, in both directions, as an array that is made where it is sliced."""
+
+    def __init__(self, picture: np.ndarray, times: int) -> None:
+        self.picture, self.shape = picture, (picture.shape[0] * times, picture.shape[1] * times, 3)
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = (np.arange(*part.indices(n)) % n0 for part, n, n0 in
+                         zip(window, self.shape, self.picture.shape, strict=False))  # fmt: skip
+        return self.picture[rows[:, None], columns]
+
+
 def synthesize(folder: Path) -> list[Path]:
-    synthesize_cohort(folder / "cohort", n_train=8, n_test=0, size_um=1536, seed=0)
-    return sorted((folder / "cohort" / "images").glob("*.tif"))
+    """Two slides shaped as CAMELYON16's: 40x, 0.243 um/px, JPEG tiles of 512 pixels, more than a cache holds."""
+    for name, seed in (("a", 0), ("b", 1)):
+        picture = draw_slide(np.random.default_rng(seed), 1536, 0.243, tumour_share=0.05)[0]
+        write_pyramid(folder / f"{name}.tif", Repeated(picture, 6), 0.243, tile=512, quality=80)
+    return sorted(folder.glob("*.tif"))
 
 
 def stream_of(folder: Path, paths: list[str], mpp: float, size: int) -> DynamicPatchDataset:

@@ -35,10 +35,10 @@ RECIPES = {
     # paper's; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
     # What finds the tumour on every seed is many small patches a step and many slides; see docs/learning.md.
     "demo": {
-        "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 500,
+        "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 450,
         "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175,
         "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 16, "shuffle_buffer": 256,
-        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 125,
+        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 150,
         "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
     # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, twice the steps.

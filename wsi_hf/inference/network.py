@@ -15,7 +15,7 @@ from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTr
 
 logger = logging.getLogger(__name__)
 
-PIECE_BYTES = 2**22
+PIECE_BYTES = 2**21
 """What a piece of the finest level may take, as one layer's features: measured, near the cache of a core."""
 
 A_PROCESSOR = "image_processor=WsiImageProcessor(mpp=..., image_mean=..., image_std=...)"
@@ -95,8 +95,7 @@ class PixelNetwork:
     def _piece(self) -> int | None:
         if self.device.type != "cpu":
             return None
-        pixels = PIECE_BYTES / (self.config.filters * self.dtype.itemsize)
-        return max(32, 2 ** int(pixels**0.5).bit_length() // 2)
+        return max(1024, PIECE_BYTES // (self.config.filters * self.dtype.itemsize))
 
 
 def check_model(model: PreTrainedModel) -> None:

@@ -5,7 +5,8 @@ margins too. They are needed in full at the first layer alone: the decoder, thre
 pixels. So every block here takes its true surroundings, gives back two pixels less on each side (no padding with
 zeros), and computes no more than the blocks above it will read. And a block whose input is larger than the cache is
 computed piece by piece: the piece stays in the cache from its first convolution to its last, where whole layers would
-go through main memory ten times a block.
+go through main memory ten times a block. Pieces are bands of whole rows where they can: those are views that a
+convolution takes without a copy.
 """
 
 import copy
@@ -21,6 +22,8 @@ from wsi_hf.models.modeling_wsi_unet import ResidualBlock, SeparableConv, WsiUNe
 
 BLOCK_REACH = 2
 """Pixels that the two 3x3 convolutions of a block reach on each side."""
+THINNEST = 16
+"""Rows of the thinnest band: below it the rows that bands share would be computed too often."""
 
 
 def fold_batch_norm(model: WsiUNetForSegmentation) -> WsiUNetForSegmentation:
@@ -40,11 +43,11 @@ class PiecewiseUNet:
     the output of decoder l (of the bottom at l = depth), `encoded[l]` of encoder l. `reach` is that of the input image.
     """
 
-    def __init__(self, model: WsiUNetForSegmentation, piece: int | None = 128, compiled: bool = False) -> None:
+    def __init__(self, model: WsiUNetForSegmentation, piece: int | None = 2**14, compiled: bool = False) -> None:
         """
         Args:
             model: with its batch-norms folded.
-            piece: side of a piece in pixels of each level, even; None computes each block in one go (GPU).
+            piece: pixels of a piece, at each level; None computes each block in one go (GPU).
             compiled: pass the blocks through `torch.compile`.
         """
         self.unet, self.classifier, self.piece = model.unet, model.classifier, piece
@@ -109,7 +112,10 @@ class PiecewiseUNet:
 
     def _pieces(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
         """Cut a (height, width) output into pieces, as (rows, columns)."""
-        side_h, side_w = self.piece or height, self.piece or width
+        side_h, side_w = height, width
+        if self.piece is not None:
+            side_w = min(width, max(2, self.piece // THINNEST // 2 * 2))
+            side_h = max(2, self.piece // side_w // 2 * 2)
         for top in range(0, height, side_h):
             for left in range(0, width, side_w):
                 yield slice(top, min(height, top + side_h)), slice(left, min(width, left + side_w))

@@ -97,8 +97,8 @@ class Slide:
         at_once = block * max(1, int(READ_LIMIT_PX / shrink) // block)  # what one read of the level covers
         (x, y), (width, height) = origin_px, size_px
         region = np.empty((height, width, 3), np.uint8)
-        for top, bottom in _cuts(y, y + height, at_once):
-            for left, right in _cuts(x, x + width, at_once):
+        for top, bottom in _cuts(y, y + height, at_once, y // block * block):
+            for left, right in _cuts(x, x + width, at_once, x // block * block):
                 part = region[top - y : bottom - y, left - x : right - x]
                 self._read_part((left, top, right, bottom), level, shrink, block, part)
         return region
@@ -208,9 +208,9 @@ class Slide:
             ) from error
 
 
-def _cuts(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
-    """Cut a range where the lattice of blocks does."""
-    edges = [start, *range((start // block + 1) * block, stop, block), stop]
+def _cuts(start: int, stop: int, block: int, origin: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut a range where the lattice of blocks does, one of which begins at `origin`."""
+    edges = [start, *range(((start - origin) // block + 1) * block + origin, stop, block), stop]
     return pairwise(edges)
 
 
