@@ -27,16 +27,21 @@ HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples" / "train_camelyon16.py"
 PRETRAIN = HERE.parent / "examples" / "pretrain_autoencoder.py"
 AUTOENCODER = "AUTOENCODER"  # stands for the folder of one that is trained first, on the same slides
-SCRIPTS = {"ORACLE": HERE / "oracle_placement.py", "SUPERVISED": HERE / "fully_supervised.py"}  # instead of the example
+SCRIPTS = {  # instead of the example
+    "ORACLE": HERE / "oracle_placement.py",
+    "SUPERVISED": HERE / "fully_supervised.py",
+    "--encoder": HERE / "attention_mil.py",
+}
+METHOD = "dynamic + beta (the method)"
 UNIFORM, KL = ["--dynamic_sampling", "False"], ["--beta_1", "0", "--beta_1_warmup_steps", "0"]
 GRIDS: dict[str, dict[str, list[str]]] = {
     "claim": {
         "uniform + KL": [*UNIFORM, *KL],
         "dynamic + KL": KL,
         "uniform + beta": UNIFORM,
-        "dynamic + beta (the method)": [],
+        METHOD: [],
     },
-    "method": {"dynamic + beta (the method)": []},
+    "method": {METHOD: []},
     "beta_1": {f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61, 0.9, 1)},
     "alpha": {f"alpha = {a}": ["--alpha", str(a)] for a in (0, 1, 2, 4, 8)},
     "eta": {f"eta = {e}": ["--eta", str(e)] for e in (5, 10, 20, 50, 100)},
@@ -62,11 +67,12 @@ GRIDS: dict[str, dict[str, list[str]]] = {
         for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3), (128, 32, 2))
     },
     "pretraining": {"from random weights": [], "from an auto-encoder": ["--init_from", AUTOENCODER]},
-    "low_burden": {"patches placed by an oracle": ["ORACLE"], "dynamic + beta (the method)": []},
+    "low_burden": {"patches placed by an oracle": ["ORACLE"], METHOD: []},
     "supervision": {
         "uniform + KL": [*UNIFORM, *KL],
-        "dynamic + beta (the method)": [],
+        METHOD: [],
         "patches placed by an oracle": ["ORACLE"],
+        "attention MIL on tiles, the method's encoder": ["--encoder", METHOD],
         "fully supervised on outlines": ["SUPERVISED"],
     },
 }
@@ -106,8 +112,7 @@ def synthetic(seed: int, burden: tuple[float, float] | None) -> Path:
 
 def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace, extra: list[str]) -> dict[str, float]:
     """Train and evaluate one cell; give its figures."""
-    burden = "" if arguments.burden is None else f"-{arguments.burden[0]:g}-{arguments.burden[1]:g}"
-    out = arguments.out / arguments.recipe / f"{name.replace(' ', '_')}{burden}-seed{seed}"
+    out = folder_of(seed, name, arguments)
     if not (out / "metrics.json").exists():
         out.mkdir(parents=True, exist_ok=True)
         script = next((SCRIPTS[argument] for argument in extra if argument in SCRIPTS), EXAMPLE)
@@ -118,10 +123,16 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
                 before = [sys.executable, str(PRETRAIN), "--output_dir", str(out / "autoencoder"), *common]
                 subprocess.run(before, check=True, stdout=log, stderr=subprocess.STDOUT)
                 extra = [str(out / "autoencoder") if argument == AUTOENCODER else argument for argument in extra]
-            command += [argument for argument in extra if argument not in SCRIPTS]
+            extra = [str(folder_of(seed, METHOD, arguments)) if argument == METHOD else argument for argument in extra]
+            command += [argument for argument in extra if argument not in ("ORACLE", "SUPERVISED")]
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     metrics = json.loads((out / "metrics.json").read_text())
     return {figure: metrics[figure]["value"] for figure in FIGURES}
+
+
+def folder_of(seed: int, name: str, arguments: argparse.Namespace) -> Path:
+    burden = "" if arguments.burden is None else f"-{arguments.burden[0]:g}-{arguments.burden[1]:g}"
+    return arguments.out / arguments.recipe / f"{name.replace(' ', '_')}{burden}-seed{seed}"
 
 
 def print_table(figures: dict[str, list[dict[str, float]]], seeds: list[int]) -> None:

@@ -5,9 +5,9 @@
 Bare: `read_region` of the level that is read from, at the same places of the same slides, with as many threads as the
 stream has workers (none: the main process reads). It neither draws nor resamples nor crosses a process: the ceiling.
 wsistream (PyPI, 0.1.6) runs in an environment of its own that also holds torch: uniform patches of the same slides,
-level and size, the same workers. Without slides it draws two of CAMELYON16's scale and tiles. The methods take turns; the best of each
-counts. CPU time is that of all reading processes together, warm-up and what they prefetch in vain included; on a busy
-machine it says more than the clock.
+level and size, the same workers. Without slides it draws two of CAMELYON16's scale and tiles. The methods take turns;
+the best of each counts. CPU time is that of all reading processes together, warm-up and what they prefetch in vain
+included; on a busy machine it says more than the clock.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from shapely import MultiPolygon
 from tqdm.auto import tqdm
 
 from wsi_hf.cohorts.camelyon16 import open_slide
+from wsi_hf.evaluation.blocks import MapLike, read_block, row_blocks
 from wsi_hf.evaluation.detections import find_detections
 from wsi_hf.evaluation.overlays import reduce_map
 from wsi_hf.evaluation.pixel import PixelCounts, count_pixels
@@ -19,7 +20,7 @@ from wsi_hf.evaluation.polygon_mask import PolygonMask
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.outputs import SlideSegmentation, describe_damages
+from wsi_hf.inference.outputs import describe_damages
 from wsi_hf.inference.provenance import model_fingerprint, slide_fingerprint
 from wsi_hf.inference.reading import read_contained
 from wsi_hf.inference.segmentation import segment_slide
@@ -113,43 +114,63 @@ class Judge:
         return json.dumps(made_of, sort_keys=True)
 
     def _compute(self, row: Mapping[str, Any], slide: Slide) -> SlideRecord:
-        outline = _outline(row)
+        outline = outline_of(row)  # before the long part: it may be refused
         segmented = segment_slide(self.network, slide, keep_margins=True, **self.reading)  # type: ignore[arg-type]
-        mpp = slide.mpp * max(1.0, max(slide.dimensions_l0) / PICTURE_PX)
         assert segmented.margins is not None
-        detections = find_detections(
-            segmented.margins,
-            segmented.downsample,
-            self.network.mpp,
-            self.settings.detection_radius_um,
-            threshold=self.settings.lowest_margin,
-        )
-        return SlideRecord(
-            slide_id=row["slide_id"],
-            label=row["label"],
-            margin=segmented.margin,
-            robust_margin=robust_margin(segmented.margins, self.network.mpp),
-            mpp=slide.mpp,
-            dimensions_l0=slide.dimensions_l0,
-            exhaustive=row["exhaustive"],
-            not_analysed=describe_damages(segmented.damages, segmented.downsample),
-            outline=outline,
-            detections=detections,
-            pixels=self._count(segmented, outline) if outline is not None and row["exhaustive"] else None,
-            image=read_contained(slide, (0, 0), slide.size_px(mpp), mpp, spot=16)[0],
-            heat=reduce_map(segmented.probabilities, PICTURE_PX),
-        )
-
-    def _count(self, segmented: SlideSegmentation, outline: MultiPolygon) -> PixelCounts:
-        margins, ratio, slide = segmented.margins, segmented.downsample, segmented.slide
-        assert margins is not None
-        band = outline.boundary.buffer(self.settings.band_um / slide.mpp) if not outline.is_empty else MultiPolygon()
-        truth, ignore = (PolygonMask(area, margins.shape, ratio) for area in (outline, band))
-        return count_pixels(slide.slide_id, margins, truth, ignore if self.settings.band_um else None, margins=True)
+        maps = JudgedMaps(segmented.margins, segmented.probabilities, self.network.mpp)
+        not_analysed = describe_damages(segmented.damages, segmented.downsample)
+        return judge_maps(row, slide, outline, maps, self.settings, not_analysed)
 
 
-def _outline(row: Mapping[str, Any]) -> MultiPolygon | None:
-    """The tumour of a slide; empty on a benign one, None where nobody has outlined it."""
+@dataclass(frozen=True, eq=False)
+class JudgedMaps:
+    """A slide's margins l1 - l0 (-inf where not analysed) and P(malignant), both (H, W), and their um per pixel."""
+
+    margins: MapLike
+    probabilities: MapLike
+    mpp: float
+
+
+def judge_maps(
+    row: Mapping[str, Any],
+    slide: Slide,
+    outline: MultiPolygon | None,
+    maps: JudgedMaps,
+    settings: JudgingSettings,
+    not_analysed: list[dict[str, Any]] | None = None,
+) -> SlideRecord:
+    """Compare a slide's maps, whoever made them, with its label and outline."""
+    ratio, picture_mpp = maps.mpp / slide.mpp, slide.mpp * max(1.0, max(slide.dimensions_l0) / PICTURE_PX)
+    pixels = None
+    if outline is not None and row["exhaustive"]:
+        pixels = _count(slide, maps.margins, outline, ratio, settings.band_um)
+    return SlideRecord(
+        slide_id=row["slide_id"],
+        label=row["label"],
+        margin=max(float(read_block(maps.margins, block).max()) for block in row_blocks(maps.margins.shape)),
+        robust_margin=robust_margin(maps.margins, maps.mpp),
+        mpp=slide.mpp,
+        dimensions_l0=slide.dimensions_l0,
+        exhaustive=row["exhaustive"],
+        not_analysed=not_analysed or [],
+        outline=outline,
+        detections=find_detections(
+            maps.margins, ratio, maps.mpp, settings.detection_radius_um, threshold=settings.lowest_margin
+        ),
+        pixels=pixels,
+        image=read_contained(slide, (0, 0), slide.size_px(picture_mpp), picture_mpp, spot=16)[0],
+        heat=reduce_map(maps.probabilities, PICTURE_PX),
+    )
+
+
+def _count(slide: Slide, margins: MapLike, outline: MultiPolygon, ratio: float, band_um: float) -> PixelCounts:
+    band = outline.boundary.buffer(band_um / slide.mpp) if not outline.is_empty else MultiPolygon()
+    truth, ignore = (PolygonMask(area, margins.shape, ratio) for area in (outline, band))
+    return count_pixels(slide.slide_id, margins, truth, ignore if band_um else None, margins=True)
+
+
+def outline_of(row: Mapping[str, Any]) -> MultiPolygon | None:
+    """The tumour of a cohort's slide; empty on a benign one, None where nobody has outlined it."""
     if not row["label"]:
         return MultiPolygon()
     if not row["annotation"]:
