@@ -100,12 +100,16 @@ def compare(
     b, best = min((once(folded, tiles[0], grid, side, repeats), side) for side in (64, 128, 256, 512))
     c = fastest(lambda: segment_slide(network, slide, tissue=None, tile_size=tile_size), repeats)
     stream = fastest(lambda: drain(network, slide, tile_size), repeats)
+    compiled = PixelNetwork(model, processor, dtype=dtype, compiled=True)
+    first = fastest(lambda: segment_slide(compiled, slide, tissue=None, tile_size=tile_size), 1)
+    d = fastest(lambda: segment_slide(compiled, slide, tissue=None, tile_size=tile_size), repeats)
     error = f"{seam_error(network, slide, tile_size, whole):.1e} of {float(whole.std()):.1g}"
     return [
         (f"A  bare forwards, {len(tiles)} tiles with margins", a, ""),
         (f"B  every pixel once, tiles of {best}", b, ""),
         (f"C  segment_slide: {a / c:.2f} of A, {b / c:.2f} of B", c, error),
         ("   of which reading and computing", stream, error),
+        (f"   compiled ({first:.0f} s the first time): {b / d:.2f} of B", d, ""),
     ]
 
 

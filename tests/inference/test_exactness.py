@@ -1,5 +1,6 @@
 """The stitched map is one forward pass over the whole slide, whatever the tiles."""
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -95,6 +96,15 @@ def test_half_precision_is_near_float32(model, noise_slide, dtype, tolerance):
     half = stitched(stream_tiles(model, slide, tissue=None, dtype=dtype), (100, 80))
     assert half.dtype == torch.float32
     assert (half - whole).abs().max() < tolerance * whole.abs().max()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_and_keeps_a_version_of_every_block(noise_slide):
+    slide, model = noise_slide(150, 90), MODELS[4]
+    network = PixelNetwork(model, compiled=True)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        compiled = stitched(stream_tiles(network, slide, tissue=None, tile_size=64), (150, 90))
+    assert (compiled - whole_slide_logits(model, slide, PROCESSOR)).abs().max() <= 1e-4
 
 
 def test_the_surroundings_of_a_tile_are_read_from_the_slide_also_off_the_tissue(model, noise_slide):

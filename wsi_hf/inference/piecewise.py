@@ -10,7 +10,7 @@ convolution takes without a copy.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
@@ -52,7 +52,7 @@ class PiecewiseUNet:
         """
         self.unet, self.classifier, self.piece = model.unet, model.classifier, piece
         self.depth = model.config.depth
-        self.block = torch.compile(shrinking_block, dynamic=True) if compiled else shrinking_block
+        self.block = compile_block(self.depth) if compiled else shrinking_block
         self.decoded, self.encoded, self.reach = halos(self.depth)
 
     def __call__(self, x: Tensor, margin: int) -> Tensor:
@@ -137,6 +137,13 @@ def shrinking_block(block: ResidualBlock, x: Tensor) -> Tensor:
     """A residual block without padding, batch-norms folded: (B, C, H, W) -> (B, C', H - 4, W - 4)."""
     y = _shrinking_conv(block.conv2, _shrinking_conv(block.conv1, x).relu_())
     return y.add_(block.shortcut(x[:, :, BLOCK_REACH:-BLOCK_REACH, BLOCK_REACH:-BLOCK_REACH])).relu_()
+
+
+def compile_block(depth: int) -> Callable[[ResidualBlock, Tensor], Tensor]:
+    """`shrinking_block` through `torch.compile`, which has to keep one version for each of the network's blocks."""
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * (2 * depth + 1))  # the default is less than one a block
+    return torch.compile(shrinking_block, dynamic=True)
 
 
 def _shrinking_conv(conv: SeparableConv, x: Tensor) -> Tensor:
