@@ -45,6 +45,7 @@ GRIDS: dict[str, dict[str, list[str]]] = {
     "beta_1": {f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61, 0.9, 1)},
     "alpha": {f"alpha = {a}": ["--alpha", str(a)] for a in (0, 1, 2, 4, 8)},
     "eta": {f"eta = {e}": ["--eta", str(e)] for e in (5, 10, 20, 50, 100)},
+    "smoothing": {f"logits averaged over {r} px to each side": ["--smoothing", str(r)] for r in (0, 8, 16, 32)},
     "draw_from": {f"patches from {d} maps": ["--draw_from", d] for d in ("fresh", "all")},
     "error_mass": {
         "benign slides by error mass": ["--error_mass", "True"],

@@ -41,9 +41,11 @@ RECIPES = {
         "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 150,
         "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
-    # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, twice the steps.
+    # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, more steps. The logits are
+    # averaged (not the paper's) because the maps are spotty without; see docs/learning.md.
     "mosaic": {
-        "filters": 16, "depth": 3, "patch_size": 96, "per_device_train_batch_size": 32, "max_steps": 1600, "bf16": True,
+        "filters": 16, "depth": 3, "smoothing": 16, "patch_size": 96, "per_device_train_batch_size": 32,
+        "max_steps": 1600, "bf16": True,
         "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 800, "beta_1_warmup_steps": 400,
         "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64,
         "mapping_tile_size": 768, "augment_elastic_px": 0.0, "save_steps": 400,
@@ -70,6 +72,9 @@ class ExampleArguments:
     recipe: str | None = field(default=None, metadata={"help": f"one of {', '.join(RECIPES)}"})
     filters: int = field(default=32, metadata={"help": "channels of the U-Net's first stage (paper: 32)"})
     depth: int = field(default=4, metadata={"help": "down-samplings of the U-Net (not in the paper)"})
+    smoothing: int = field(
+        default=0, metadata={"help": "logits are averaged over this many pixels to each side (paper: 0)"}
+    )
     mpp: float = field(default=1.0, metadata={"help": "resolution of the model, um a pixel (paper: 1)"})
     init_from: str | None = field(default=None, metadata={"help": "checkpoint to start from, such as an auto-encoder"})
     validation_fraction: float = field(default=0.125, metadata={"help": "share of the training slides set aside"})
@@ -93,7 +98,12 @@ def main() -> None:
     )
 
     config = WsiUNetConfig(
-        filters=example.filters, depth=example.depth, mpp=example.mpp, beta_0=args.beta_0, beta_1=args.beta_1
+        filters=example.filters,
+        depth=example.depth,
+        mpp=example.mpp,
+        smoothing=example.smoothing,
+        beta_0=args.beta_0,
+        beta_1=args.beta_1,
     )
     model = WsiUNetForSegmentation(config)
     if example.init_from:

@@ -15,6 +15,7 @@ from wsi_hf import (
     beta_divergence,
     slide_logits,
 )
+from wsi_hf.models.modeling_wsi_unet import smooth
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_the_auto_encoder_reconstructs_without_lateral_skips():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"eta": 0}, {"eta": 101}, {"beta_1": 1.5}, {"filters": 0}, {"depth": 99}, {"mpp": 0.0}]
+    "wrong", [{"eta": 0}, {"eta": 101}, {"beta_1": 1.5}, {"filters": 0}, {"depth": 99}, {"mpp": 0.0}, {"smoothing": -1}]
 )
 def test_values_the_method_does_not_admit_are_refused(wrong):
     with pytest.raises(Exception, match=next(iter(wrong))):
@@ -137,3 +138,12 @@ def test_the_processor_normalises_a_tile_as_it_does_an_image():
     image = torch.randint(0, 256, (24, 16, 3), dtype=torch.uint8)
     single = processor(image.numpy(), return_tensors="pt")["pixel_values"]
     assert torch.allclose(single.float(), processor.normalize_batch(image[None]), atol=1e-5)
+
+
+def test_smoothing_averages_logits_over_windows_and_over_what_there_is_at_the_border():
+    logits = torch.randn(1, 2, 9, 7)
+    smoothed = smooth(logits, 2)
+    assert torch.allclose(smoothed[0, 1, 4, 3], logits[0, 1, 2:7, 1:6].mean())
+    assert torch.allclose(smoothed[0, 0, 0, 0], logits[0, 0, :3, :3].mean())
+    assert torch.allclose(smooth(logits, 2, padded=False), smoothed[:, :, 2:-2, 2:-2], atol=1e-6)
+    assert smooth(logits, 0) is logits

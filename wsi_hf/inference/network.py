@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
-from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel, smooth
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,10 @@ class PixelNetwork:
         """
         x = self.image_processor.normalize_batch(pixels.to(self.device, non_blocking=True)).to(self.dtype)
         if self._unet is not None:  # and not the slide head, which sorts all pixels
-            return self._unet(x, self.margin).float()
+            logits = self._unet(x, self.config.unet_margin).float()
+            surplus, radius = self.margin - self.config.unet_margin, self.config.smoothing
+            cut = slice(surplus - radius, radius - surplus or None)
+            return smooth(logits[:, :, cut, cut], radius, padded=False)
         logits = self.model(pixel_values=x).logits.float()
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
 

@@ -61,6 +61,21 @@ class ResidualBlock(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
+def smooth(logits: Tensor, radius: int, padded: bool = True) -> Tensor:
+    """Average each pixel's logits over the square window that reaches `radius` pixels to each side. Not in the paper.
+
+    Args:
+        logits: shape (B, 2, H, W).
+        radius: 0 leaves them as they are.
+        padded: at the border, average what there is of the window; else give (H - 2 radius, W - 2 radius).
+    """
+    if radius == 0:
+        return logits
+    window, pad = 2 * radius + 1, radius if padded else 0
+    rows = F.avg_pool2d(logits, (window, 1), 1, (pad, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, window), 1, (0, pad), count_include_pad=False)
+
+
 class WsiUNetPreTrainedModel(PreTrainedModel):
     config_class = WsiUNetConfig
     base_model_prefix = "unet"
@@ -161,6 +176,7 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
             labels: the slides' labels, class indices (B,) or probabilities (B, 2).
         """
         logits = self.classifier(self.unet(pixel_values).last_hidden_state)  # (B, 2, H, W)
+        logits = smooth(logits, self.config.smoothing)
         pooled = slide_logits(logits, self.config.eta)  # (B, 2)
         loss = None
         if labels is not None:
