@@ -4,6 +4,7 @@
     python benchmarks/ablation.py --grid alpha --seeds 0 1 2
     python benchmarks/ablation.py --grid low_burden --burden 0.0025 0.04
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic    # on your own slides
+    python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic-smooth --after mosaic
 
 Every cell is one run of examples/train_camelyon16.py: what is measured is what a user runs. Without --cohort each seed
 trains on a synthetic cohort of its own. Runs that are finished are not run again. Other arguments are passed on.
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--grid", choices=GRIDS, default="claim")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--after", help="recipe whose run of the same cell each cell starts from")
     parser.add_argument("--cohort", help="folder or table of slides; default: a synthetic cohort for each seed")
     parser.add_argument("--burden", type=float, nargs=2, help="tumour's share of the tissue of synthetic slides")
     parser.add_argument("--picture", type=Path, help="PNG of the average precisions")
@@ -116,6 +118,10 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
     out = folder_of(seed, name, arguments)
     if not (out / "metrics.json").exists():
         out.mkdir(parents=True, exist_ok=True)
+        if arguments.after:
+            before = argparse.Namespace(**vars(arguments) | {"recipe": arguments.after, "after": None})
+            run(seed, name, cohort, before, extra)
+            extra = [*extra, "--init_from", str(folder_of(seed, name, before))]
         script = next((SCRIPTS[argument] for argument in extra if argument in SCRIPTS), EXAMPLE)
         common = ["--seed", str(seed), "--cohort", str(cohort)]
         command = [sys.executable, str(script), "--output_dir", str(out), "--recipe", arguments.recipe, *common]

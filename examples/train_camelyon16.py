@@ -3,6 +3,7 @@
     accelerate launch examples/train_camelyon16.py                                   # synthetic cohort, about 4 minutes
     accelerate launch examples/train_camelyon16.py --cohort CAMELYON16 --bf16 True   # the paper's setting
     accelerate launch examples/train_camelyon16.py --cohort MOSAIC --recipe mosaic   # real tissue on two CPU cores
+    accelerate launch examples/train_camelyon16.py --cohort MOSAIC --recipe mosaic-smooth --init_from runs/mosaic
 
 Without --cohort it writes a synthetic cohort first and takes the recipe "demo", which is smaller than the paper's; with
 one it takes the recipe "paper". Any field of WsiTrainingArguments on the command line goes before the recipe.
@@ -41,14 +42,20 @@ RECIPES = {
         "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 150,
         "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
-    # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, more steps. The logits are
-    # averaged (not the paper's) because the maps are spotty without; see docs/learning.md.
+    # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, more steps.
     "mosaic": {
-        "filters": 16, "depth": 3, "smoothing": 16, "patch_size": 96, "per_device_train_batch_size": 32,
-        "max_steps": 1600, "bf16": True,
+        "filters": 16, "depth": 3, "patch_size": 96, "per_device_train_batch_size": 32, "max_steps": 1600, "bf16": True,
         "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 800, "beta_1_warmup_steps": 400,
         "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64,
         "mapping_tile_size": 768, "augment_elastic_px": 0.0, "save_steps": 400,
+    },
+    # Goes on from "mosaic" (--init_from): few large patches, and logits averaged (not the paper's), because the maps of
+    # real tissue are spotty without. Small patches discover, large ones finish: from random weights this learns less.
+    "mosaic-smooth": {
+        "filters": 16, "depth": 3, "smoothing": 64, "patch_size": 320, "per_device_train_batch_size": 4,
+        "max_steps": 600, "bf16": True, "learning_rate": 2e-3, "warmup_steps": 0.1,
+        "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64,
+        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "save_steps": 200,
     },
 }  # fmt: skip
 COMMON = {

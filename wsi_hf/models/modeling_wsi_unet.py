@@ -71,9 +71,27 @@ def smooth(logits: Tensor, radius: int, padded: bool = True) -> Tensor:
     """
     if radius == 0:
         return logits
-    window, pad = 2 * radius + 1, radius if padded else 0
-    rows = F.avg_pool2d(logits, (window, 1), 1, (pad, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, window), 1, (0, pad), count_include_pad=False)
+    sums = logits.float()
+    for dim, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
+        sums = _window_sums(F.pad(sums, pad) if padded else sums, 2 * radius + 1, dim)
+    if not padded:
+        return (sums / (2 * radius + 1) ** 2).to(logits.dtype)
+    counts = [_window_sums(F.pad(sums.new_ones(n), (radius, radius)), 2 * radius + 1, 0) for n in sums.shape[2:]]
+    return (sums / counts[0][:, None] / counts[1]).to(logits.dtype)
+
+
+def _window_sums(x: Tensor, window: int, dim: int) -> Tensor:
+    """Sums over `window` neighbours along `dim`, which gets `window` - 1 shorter; sums of 1, 2, 4, ... are shared."""
+    length = x.shape[dim] - window + 1
+    total, start, span = x.new_zeros(()), 0, 1
+    while True:
+        if window & span:
+            total = total + x.narrow(dim, start, length)
+            start += span
+        if 2 * span > window:
+            return total
+        x = x.narrow(dim, 0, x.shape[dim] - span) + x.narrow(dim, span, x.shape[dim] - span)
+        span *= 2
 
 
 class WsiUNetPreTrainedModel(PreTrainedModel):
