@@ -50,6 +50,14 @@ def test_it_tells_what_was_trained_on_what_and_for_how_long(run):
     assert "@misc{pinchaud2024weakly" in text
 
 
+def test_it_tells_what_the_training_started_from(run):
+    assert "started from" not in str(model_card(run, "org/model"))
+    config = json.loads((run / "config.json").read_text())
+    config["initialized_from"] = {"name": "first", "architecture": "Net", "tensors": 9, "steps": 30, "seconds": 61.0}
+    (run / "config.json").write_text(json.dumps(config))
+    assert "| started from | 9 tensors of first (Net), 30 steps, 1 min 1 s |" in str(model_card(run, "org/model"))
+
+
 def test_what_was_not_measured_is_said_not_to_be(run):
     (run / "metrics.json").unlink()
     (run / "training_args.json").unlink()

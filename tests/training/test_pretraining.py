@@ -20,6 +20,10 @@ def test_what_matches_is_copied_and_the_rest_is_named(tmp_path):
     assert report.missing == [*shortcuts, "classifier.weight", "classifier.bias"]
     assert len(report.copied) + len(report.other_shape) + 4 == len(target.state_dict())
     assert "classifier.bias" in str(report)
+    target.save_pretrained(tmp_path / "target")
+    origin = WsiUNetForSegmentation.from_pretrained(tmp_path / "target").config.initialized_from
+    assert (origin["name"], origin["architecture"]) == (tmp_path.name, "WsiUNetForReconstruction")
+    assert origin["tensors"] == len(report.copied)
 
 
 def test_another_architecture_is_refused(tmp_path):

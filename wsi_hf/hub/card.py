@@ -27,6 +27,7 @@ PAPER = {
     "filters": "32 filters in the first layer",
     "depth": "not said",
     "mpp": "1 um a pixel",
+    "smoothing": "none",
     "eta": "eta = 50",
     "beta_0": "beta = (0, 1)",
     "beta_1": "beta = (0, 1)",
@@ -110,7 +111,7 @@ def model_card(
         synthetic=dataset == SYNTHETIC,
         slides=_slide_rows(summary.get("slides") or {}, metrics),
         hyperparameters=_hyperparameters(arguments, config),
-        compute=_compute(summary, arguments),
+        compute=_compute(summary, arguments, config.get("initialized_from") or {}),
         license=escape(license),
         travels="auto_map" in config,
         arguments=ARGUMENTS if arguments else None,
@@ -198,8 +199,17 @@ def _hyperparameters(arguments: Mapping[str, Any], config: Mapping[str, Any]) ->
     ]
 
 
-def _compute(summary: Mapping[str, Any], arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _compute(
+    summary: Mapping[str, Any], arguments: Mapping[str, Any], origin: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    before = [
+        f"{origin.get('tensors')} tensors of {origin.get('name')} ({origin.get('architecture')})" if origin else None,
+        f"{origin['steps']} steps" if origin.get("steps") else None,
+        f"{origin['patches']} patches" if origin.get("patches") else None,
+        _duration(origin["seconds"]) if origin.get("seconds") else None,
+    ]
     shown = {
+        "started from": ", ".join(part for part in before if part),
         "device": summary.get("device"),
         "processes": summary.get("processes"),
         "optimiser steps": summary.get("steps"),

@@ -1,8 +1,10 @@
 """Pre-training as an auto-encoder (paper, section 6), and what of it carries over to the segmenter."""
 
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -11,7 +13,9 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import default_collate
+from transformers import PreTrainedModel
 
+from ..hub.run_files import SUMMARY
 from ..models.modeling_wsi_unet import WsiUNetForReconstruction
 from .arguments import WsiTrainingArguments
 from .mapping import MappingSettings
@@ -84,7 +88,7 @@ class CopyReport:
 
 @torch.no_grad()
 def copy_matching(model: nn.Module, source: str | Path) -> CopyReport:
-    """Copy into the model every tensor of a checkpoint that has the same name and shape.
+    """Copy into the model every tensor of a checkpoint that has the same name and shape; its configuration tells so.
 
     Args:
         source: folder or Hub repository with a model.safetensors, such as a pre-trained auto-encoder.
@@ -105,4 +109,18 @@ def copy_matching(model: nn.Module, source: str | Path) -> CopyReport:
             copied.append(name)
     if not copied:
         raise ValueError(f"{source} has no tensor of this model's names and shapes; it is of another architecture")
+    if isinstance(model, PreTrainedModel):
+        model.config.initialized_from = _origin(str(source), folder, len(copied))
     return CopyReport(copied, other_shape, missing)
+
+
+def _origin(source: str, folder: Path, tensors: int) -> dict[str, Any]:
+    """What the card tells of the checkpoint that a training started from; of a local one, its folder's name alone."""
+    summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).exists() else {}
+    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    return {
+        "name": Path(source).resolve().name if Path(source).is_dir() else source,
+        "architecture": (config.get("architectures") or [None])[0],
+        "tensors": tensors,
+        **{name: summary.get(name) for name in ("steps", "patches", "seconds")},
+    }
