@@ -1,5 +1,6 @@
 """The configuration of the U-Net and its slide head."""
 
+import math
 from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -17,6 +18,7 @@ class WsiUNetConfig(PreTrainedConfig):
     eta (`float`): share of pixels that vote for malignant in the slide head, in percent. The paper's 50.
     beta_0, beta_1 (`float`): exponents of the beta-divergence, benign and malignant. The paper's 0 and 1.
     mpp (`float`): resolution that the model works at, in micrometres a pixel. The paper's 1.
+    smoothing (`int`): pixel logits are averaged over windows that reach this many pixels to each side. 0: the paper's.
     """
 
     model_type = "wsi-unet"
@@ -29,6 +31,7 @@ class WsiUNetConfig(PreTrainedConfig):
     beta_1: float | int = 1.0
     mpp: float | int = 1.0
     num_channels: int = 3
+    smoothing: int = 0  # not in the paper
 
     def __post_init__(self, **kwargs):
         if not 1 <= (kwargs.get("num_labels") or 2) <= 1000:
@@ -49,6 +52,8 @@ class WsiUNetConfig(PreTrainedConfig):
                 f"filters * 2^depth, the channels of the deepest stage, must not exceed {MOST_CHANNELS}; got "
                 f"{self.filters} * 2^{self.depth}"
             )
+        if not 0 <= self.smoothing <= 1024:
+            raise ValueError(f"smoothing must lie in 0..1024 pixels; got {self.smoothing}")
         if not 1 <= self.num_channels <= 64:
             raise ValueError(f"num_channels must lie in 1..64; got {self.num_channels}")
 
@@ -68,7 +73,12 @@ class WsiUNetConfig(PreTrainedConfig):
 
     @property
     def margin(self) -> int:
-        """Pixels of context that make an aligned tile exact: 6 * 2^depth on each side covers the receptive field.
+        """Pixels of context that make an aligned tile exact: those of the U-Net, and of the smoothing round them."""
+        return self.unet_margin + math.ceil(self.smoothing / self.alignment) * self.alignment
+
+    @property
+    def unet_margin(self) -> int:
+        """6 * 2^depth pixels on each side cover the receptive field of the U-Net.
 
         The two 3x3 convolutions of each block reach 2 pixels at every scale, down and up again: 2 * (1 + 2 + ... +
         2^(d-1)) * 2 + 2 * 2^d = 6 * 2^d - 4, counted from the aligned block that the pixel lies in.

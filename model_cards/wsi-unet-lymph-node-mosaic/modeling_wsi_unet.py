@@ -61,6 +61,39 @@ class ResidualBlock(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
+def smooth(logits: Tensor, radius: int, padded: bool = True) -> Tensor:
+    """Average each pixel's logits over the square window that reaches `radius` pixels to each side. Not in the paper.
+
+    Args:
+        logits: shape (B, 2, H, W).
+        radius: 0 leaves them as they are.
+        padded: at the border, average what there is of the window; else give (H - 2 radius, W - 2 radius).
+    """
+    if radius == 0:
+        return logits
+    sums = logits.float()
+    for dim, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
+        sums = _window_sums(F.pad(sums, pad) if padded else sums, 2 * radius + 1, dim)
+    if not padded:
+        return (sums / (2 * radius + 1) ** 2).to(logits.dtype)
+    counts = [_window_sums(F.pad(sums.new_ones(n), (radius, radius)), 2 * radius + 1, 0) for n in sums.shape[2:]]
+    return (sums / counts[0][:, None] / counts[1]).to(logits.dtype)
+
+
+def _window_sums(x: Tensor, window: int, dim: int) -> Tensor:
+    """Sums over `window` neighbours along `dim`, which gets `window` - 1 shorter; sums of 1, 2, 4, ... are shared."""
+    length = x.shape[dim] - window + 1
+    total, start, span = x.new_zeros(()), 0, 1
+    while True:
+        if window & span:
+            total = total + x.narrow(dim, start, length)
+            start += span
+        if 2 * span > window:
+            return total
+        x = x.narrow(dim, 0, x.shape[dim] - span) + x.narrow(dim, span, x.shape[dim] - span)
+        span *= 2
+
+
 class WsiUNetPreTrainedModel(PreTrainedModel):
     config_class = WsiUNetConfig
     base_model_prefix = "unet"
@@ -161,6 +194,7 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
             labels: the slides' labels, class indices (B,) or probabilities (B, 2).
         """
         logits = self.classifier(self.unet(pixel_values).last_hidden_state)  # (B, 2, H, W)
+        logits = smooth(logits, self.config.smoothing)
         pooled = slide_logits(logits, self.config.eta)  # (B, 2)
         loss = None
         if labels is not None:
