@@ -25,6 +25,11 @@ from wsi_hf.evaluation.cohort import evaluate_cohort
 from wsi_hf.evaluation.run import plot_run
 from wsi_hf.hub.push import push_run
 
+MOSAIC = {  # what both recipes for mosaics share
+    "filters": 16, "depth": 3, "bf16": True, "warmup_steps": 0.1, "alpha": 8.0, "draw_from": "all",
+    "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64, "mapping_tile_size": 768,
+    "augment_elastic_px": 0.0,
+}  # fmt: skip
 # What the paper does not say is marked in WsiTrainingArguments; depth, optimiser and step count are ours.
 RECIPES = {
     "paper": {
@@ -44,18 +49,14 @@ RECIPES = {
     },
     # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, more steps.
     "mosaic": {
-        "filters": 16, "depth": 3, "patch_size": 96, "per_device_train_batch_size": 32, "max_steps": 1600, "bf16": True,
-        "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 800, "beta_1_warmup_steps": 400,
-        "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64,
-        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "save_steps": 400,
+        **MOSAIC, "patch_size": 96, "per_device_train_batch_size": 32, "max_steps": 1600, "learning_rate": 5e-3,
+        "beta_1_warmup_start": 800, "beta_1_warmup_steps": 400, "save_steps": 400,
     },
     # Goes on from "mosaic" (--init_from): few large patches, and logits averaged (not the paper's), because the maps of
     # real tissue are spotty without. Small patches discover, large ones finish: from random weights this learns less.
     "mosaic-smooth": {
-        "filters": 16, "depth": 3, "smoothing": 64, "patch_size": 320, "per_device_train_batch_size": 4,
-        "max_steps": 600, "bf16": True, "learning_rate": 2e-3, "warmup_steps": 0.1,
-        "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64,
-        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "save_steps": 200,
+        **MOSAIC, "smoothing": 64, "patch_size": 320, "per_device_train_batch_size": 4, "max_steps": 600,
+        "learning_rate": 2e-3, "save_steps": 200,
     },
 }  # fmt: skip
 COMMON = {

@@ -1,7 +1,6 @@
 """The model card, rendered from what a run left in its folder: it tells what was measured and what was not."""
 
 import html
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .run_files import ARGUMENTS, CONFIG, CURVES, METRICS, OVERLAY, SUMMARY
+from .run_files import ARGUMENTS, CONFIG, CURVES, METRICS, OVERLAY, SUMMARY, read_json
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = ("image-segmentation", "Whole-slide segmentation from slide labels")
@@ -78,7 +77,7 @@ def model_card(
         remote_code_pipeline: say that the flag is needed.
     """
     folder = Path(folder)
-    config, arguments, summary, metrics = (_json(folder / name) for name in (CONFIG, ARGUMENTS, SUMMARY, METRICS))
+    config, arguments, summary, metrics = (read_json(folder / name) for name in (CONFIG, ARGUMENTS, SUMMARY, METRICS))
     dataset = dataset or summary.get("dataset")
     on_hub = bool(dataset and re.fullmatch(r"[\w.-]+/[\w.-]+", dataset))
     results = eval_results(metrics, dataset)
@@ -100,7 +99,7 @@ def model_card(
         name=escape(repo_id.split("/")[-1]),
         trust=", trust_remote_code=True" if remote_code_pipeline else "",
         architecture=escape((config.get("architectures") or ["unknown"])[0]),
-        mpp=escape(_json(folder / "preprocessor_config.json").get("mpp", config.get("mpp", "unknown"))),
+        mpp=escape(read_json(folder / "preprocessor_config.json").get("mpp", config.get("mpp", "unknown"))),
         labels=[escape(label) for label in (config.get("id2label") or {}).values()],
         figures=[_figure_row(name, figure) for name, figure in metrics.items() if _is_figure(figure)],
         validation={key: escape(_shown(value)) for key, value in (summary.get("validation") or {}).items()},
@@ -145,10 +144,6 @@ def escape(value: object) -> str:
     """Text that Markdown and HTML show and do not obey: no tags, no links, no table cells, on one line."""
     text = html.escape(" ".join(str(value).split()), quote=False)
     return re.sub(r"([\\`*\[\]|{}])", lambda found: f"&#{ord(found[1])};", text)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _is_figure(figure: Any) -> bool:

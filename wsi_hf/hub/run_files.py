@@ -56,6 +56,11 @@ def published_files(folder: str | Path, slide_names: bool = False) -> dict[str, 
     return files
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of a run says; nothing where the run has none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def read(content: Path | bytes) -> bytes:
     return content if isinstance(content, bytes) else content.read_bytes()
 

@@ -1,7 +1,6 @@
 """Pre-training as an auto-encoder (paper, section 6), and what of it carries over to the segmenter."""
 
 import copy
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import nn
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 
-from ..hub.run_files import SUMMARY
+from ..hub.run_files import CONFIG, SUMMARY, WEIGHTS, read_json
 from ..models.modeling_wsi_unet import WsiUNetForReconstruction
 from .arguments import WsiTrainingArguments
 from .mapping import MappingSettings
@@ -97,7 +96,7 @@ def copy_matching(model: nn.Module, source: str | Path) -> CopyReport:
         ValueError: nothing matches.
     """
     folder = Path(source) if Path(source).is_dir() else Path(snapshot_download(str(source)))
-    weights = load_file(folder / "model.safetensors")
+    weights = load_file(folder / WEIGHTS)
     copied, other_shape, missing = [], [], []
     for name, tensor in model.state_dict().items():
         if name not in weights:
@@ -116,11 +115,10 @@ def copy_matching(model: nn.Module, source: str | Path) -> CopyReport:
 
 def _origin(source: str, folder: Path, tensors: int) -> dict[str, Any]:
     """What the card tells of the checkpoint that a training started from; of a local one, its folder's name alone."""
-    summary = json.loads((folder / SUMMARY).read_text()) if (folder / SUMMARY).exists() else {}
-    config = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    summary = read_json(folder / SUMMARY)
     return {
         "name": Path(source).resolve().name if Path(source).is_dir() else source,
-        "architecture": (config.get("architectures") or [None])[0],
+        "architecture": (read_json(folder / CONFIG).get("architectures") or [None])[0],
         "tensors": tensors,
         **{name: summary.get(name) for name in ("steps", "patches", "seconds")},
     }
