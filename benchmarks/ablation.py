@@ -35,6 +35,31 @@ SCRIPTS = {  # instead of the example
 }
 METHOD = "dynamic + beta (the method)"
 UNIFORM, KL = ["--dynamic_sampling", "False"], ["--beta_1", "0", "--beta_1_warmup_steps", "0"]
+CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of the recipe "demo" at a time
+    "beta_1": {f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61, 0.9)},
+    "warmup": {
+        "beta_1 = 1 from the start": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "0"],
+        "beta_1 rises from step 0": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "225"],
+    },
+    "alpha": {f"alpha = {a}": ["--alpha", str(a)] for a in (0, 1, 2, 4)},
+    "eta": {f"eta = {e}": ["--eta", str(e)] for e in (5, 10, 20, 100)},
+    "error_mass": {"benign slides all alike": ["--error_mass", "False"]},
+    "map_age": {  # as many slides mapped in all
+        f"a round of {n} steps": ["--steps_per_round", str(n), "--slides_per_round", str(16 * n // 25)]
+        for n in (100, 400)
+    },
+    "draw_from": {"patches from fresh maps alone": ["--draw_from", "fresh"]},
+    "pretraining": {"from an auto-encoder": ["--init_from", AUTOENCODER]},
+    "smoothing": {f"logits averaged over {r} px to each side": ["--smoothing", str(r)] for r in (8, 32)},
+    "patches": {
+        f"{n} patches of {side} px, depth {depth}": [
+            *("--per_device_train_batch_size", str(n), "--patch_size", str(side), "--depth", str(depth)),
+            *("--shuffle_buffer", str(2 * n)),
+        ]
+        for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3))
+    },
+}
+SINGLE = ("beta_1", "warmup", "alpha", "eta", "error_mass", "map_age", "pretraining")
 GRIDS: dict[str, dict[str, list[str]]] = {
     "claim": {
         "uniform + KL": [*UNIFORM, *KL],
@@ -43,32 +68,8 @@ GRIDS: dict[str, dict[str, list[str]]] = {
         METHOD: [],
     },
     "method": {METHOD: []},
-    "beta_1": {f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61, 0.9, 1)},
-    "alpha": {f"alpha = {a}": ["--alpha", str(a)] for a in (0, 1, 2, 4, 8)},
-    "eta": {f"eta = {e}": ["--eta", str(e)] for e in (5, 10, 20, 50, 100)},
-    "smoothing": {f"logits averaged over {r} px to each side": ["--smoothing", str(r)] for r in (0, 8, 16, 32)},
-    "draw_from": {f"patches from {d} maps": ["--draw_from", d] for d in ("fresh", "all")},
-    "error_mass": {
-        "benign slides by error mass": ["--error_mass", "True"],
-        "benign slides all alike": ["--error_mass", "False"],
-    },
-    "warmup": {
-        "beta_1 = 1 from the start": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "0"],
-        "beta_1 rises from step 0": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "225"],
-        "beta_1 rises from step 225": ["--beta_1_warmup_start", "225", "--beta_1_warmup_steps", "175"],
-    },
-    "map_age": {  # as many slides mapped in all
-        f"a round of {n} steps": ["--steps_per_round", str(n), "--slides_per_round", str(16 * n // 25)]
-        for n in (25, 100, 400)
-    },
-    "patches": {
-        f"{n} patches of {side} px, depth {depth}": [
-            *("--per_device_train_batch_size", str(n), "--patch_size", str(side), "--depth", str(depth)),
-            *("--shuffle_buffer", str(2 * n)),
-        ]
-        for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3), (128, 32, 2))
-    },
-    "pretraining": {"from random weights": [], "from an auto-encoder": ["--init_from", AUTOENCODER]},
+    **{name: {METHOD: []} | cells for name, cells in CHANGES.items()},
+    "single": {METHOD: []} | {name: cell for grid in SINGLE for name, cell in CHANGES[grid].items()},
     "low_burden": {"patches placed by an oracle": ["ORACLE"], METHOD: []},
     "supervision": {
         "uniform + KL": [*UNIFORM, *KL],

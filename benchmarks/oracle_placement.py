@@ -14,7 +14,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 import train_camelyon16
 
-import wsi_hf.training.mapping
+import wsi_hf.training.first_maps
 from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.inference.streaming import tissue_mask
 from wsi_hf.slides.annotations import rasterize, read_asap
@@ -36,7 +36,7 @@ def main() -> None:
         shape = tuple(-(-size // CELL_UM) for size in slide.size_px(1.0)[::-1])
         return rasterize(read_asap(annotation), shape, CELL_UM / slide.mpp)
 
-    wsi_hf.training.mapping.tissue_mask = tumour_or_tissue  # where patches may lie
+    wsi_hf.training.first_maps.tissue_mask = tumour_or_tissue  # where patches may lie
     sys.argv += ["--dynamic_sampling", "False"]
     train_camelyon16.main()
 

@@ -38,6 +38,8 @@ def main() -> None:
         AutoImageProcessor.from_pretrained(arguments.model),
         state=state,
     )
+    state.wait_for_everyone()
+    state.destroy_process_group()  # its threads may abort a process that exits with them
     if state.is_main_process:
         print("\n".join(summary_lines(metrics)))
         print(arguments.out / "report.html")

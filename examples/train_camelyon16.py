@@ -126,6 +126,7 @@ def main() -> None:
         sys.exit(f"{stop}. To go on: the same command with --resume_from_checkpoint True")
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()  # the threads of a process group may abort a process that exits with them
     if args.process_index:
         return
 

@@ -219,6 +219,8 @@ def evaluate(
         raise ValueError(f"{cohort} has no {split} slides; choose another --split")
     network = _network(model, device or str(state.device), dtype, threads, revision)
     metrics = evaluate_cohort(network, rows, out, mpp=mpp, state=state, **options)
+    state.wait_for_everyone()
+    state.destroy_process_group()  # its threads may abort a process that exits with them
     if not state.is_main_process:
         return 0
     print("\n".join(summary_lines(metrics)))

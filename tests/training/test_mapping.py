@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from wsi_hf import WsiUNetConfig, WsiUNetForSegmentation
-from wsi_hf.training.mapping import HandOver, Mapper, prepare, save_architecture, save_weights
+from wsi_hf.training.first_maps import prepare
+from wsi_hf.training.mapping import HandOver, Mapper, save_architecture, save_weights
 
 from .conftest import make_trainer
 

@@ -46,6 +46,13 @@ class WsiTrainingArguments(TrainingArguments):
             "manages while the training trains, which depends on the machine and so cannot be repeated exactly"
         },
     )
+    discovery_steps: int = field(
+        default=0,
+        metadata={
+            "help": "steps whose patches follow kinds of tissue that malignant slides hold more of, before the model's "
+            "own maps take over; 0: none (not in the paper)"
+        },
+    )
     max_epochs_unmapped: int = field(
         default=8, metadata={"help": "every slide is mapped at least once in so many epochs (paper: N)"}
     )
@@ -106,6 +113,8 @@ class WsiTrainingArguments(TrainingArguments):
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}")
+        if self.discovery_steps < 0:
+            raise ValueError(f"discovery_steps must not be negative; got {self.discovery_steps}")
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative; got {self.alpha}")
         if self.mapping_tile_size % self.map_stride:

@@ -32,11 +32,11 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int
     """
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    keep_tissue = (folder / "settings.json").exists() and _tissue_facts(settings) == _tissue_facts(
+    keep_first_maps = (folder / "settings.json").exists() and _first_map_facts(settings) == _first_map_facts(
         MappingSettings.load(folder)
     )
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
-        if not (keep_tissue and path.stem.split(".")[-1] == "-1"):
+        if not (keep_first_maps and path.stem.split(".")[-1] == "-1"):
             path.unlink()
     for path in [folder / "failed.txt", folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
         path.unlink(missing_ok=True)
@@ -120,6 +120,12 @@ def _welcome_back(settings: MappingSettings) -> None:
             store.publish(round_index, dataclasses.replace(index, entries=entries))
 
 
-def _tissue_facts(settings: MappingSettings) -> str:
+def _first_map_facts(settings: MappingSettings) -> str:
     slides = [(slide.slide_id, slide.path, slide.mpp) for slide in settings.slides]
-    return json.dumps([slides, settings.mpp, settings.map_stride, settings.tile_size, settings.tissue])
+    kinds = [[slide.label for slide in settings.slides], settings.alpha, settings.seed]
+    return json.dumps(
+        [
+            *(slides, settings.mpp, settings.map_stride, settings.tile_size, settings.tissue),
+            kinds if settings.discovery_rounds else None,
+        ]
+    )

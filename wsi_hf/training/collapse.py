@@ -1,7 +1,8 @@
 """Sees that training has fallen into "all benign", and says what to try.
 
 While nothing is found, patches of malignant slides look like those of benign ones, and q is about 1/2 for both. Under
-beta_1 > 0 the malignant gradient is proportional to q^beta_1: once q is small for both, it has vanished.
+beta_1 > 0 the malignant gradient is proportional to q^beta_1: once q is small for both, it has vanished. Where beta_1
+warms up, the time to find something is over when it is half way.
 """
 
 import torch
@@ -14,12 +15,17 @@ VANISHED = 0.3
 FLAT = 2.0
 """Malignant patches look less than so many times as malignant as benign ones: the maps tell nothing apart."""
 
+HARDENED = 0.5
+"""From this beta_1 on a training that began with less should have found something."""
+ALIKE = 1.3
+"""It has not while malignant patches look less than so many times as malignant as benign ones."""
+
 ADVICE = (
-    'training has fallen into "all benign": for {rounds} rounds patches of malignant slides have looked like those '
+    'training is falling into "all benign": for {rounds} rounds patches of malignant slides have looked like those '
     "of benign ones (mean q {malignant:.3f} and {benign:.3f}), and {left:.0%} of the malignant gradient is left. It "
-    "seldom comes back. Start again with --beta_1_warmup_start and --beta_1_warmup_steps (find the tumour first, "
-    "harden later), with a later start if you have them, with more slides or steps, --alpha 8 --draw_from all, "
-    "a pre-trained --init_from, or another --seed"
+    "seldom comes back. Start again with --discovery_steps 100 --alpha 8 --draw_from all and with "
+    "--beta_1_warmup_start and --beta_1_warmup_steps (find the tumour first, harden later), with a later start if you "
+    "have them, with more slides or steps, a pre-trained --init_from, or another --seed"
 )
 
 
@@ -29,6 +35,7 @@ class CollapseWatch:
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Tensor]] = []
         self.bad_rounds = 0
+        self._warmed_up = False
 
     @property
     def collapsed(self) -> bool:
@@ -45,7 +52,9 @@ class CollapseWatch:
             return None
         benign, malignant, left = self._means(beta_1)
         self._batches.clear()
-        bad = left < VANISHED and malignant < FLAT * benign
+        self._warmed_up |= beta_1 < HARDENED
+        vanished = left < VANISHED and malignant < FLAT * benign
+        bad = vanished or (self._warmed_up and beta_1 >= HARDENED and malignant < ALIKE * benign)
         self.bad_rounds = self.bad_rounds + 1 if bad else 0
         if self.bad_rounds != ROUNDS:
             return None

@@ -4,25 +4,22 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, PreTrainedModel
 
 from ..inference.network import PixelNetwork
-from ..inference.streaming import stream_tiles, tissue_mask
+from ..inference.streaming import stream_tiles
 from ..models.image_processing_wsi import WsiImageProcessor
 from ..sampling.map_store import MapEntry, MapStore, Round, wait_for
 from ..sampling.patch_dataset import TrainingSlide
-from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
+from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder
 from ..sampling.slide_sampler import SlideSampler
 from ..sampling.unreadable import file_stamp, retried
 from ..slides.replacing import replacing, write_text
@@ -52,6 +49,7 @@ class MappingSettings:
     seed: int
     threads: int
     error_mass: bool = True
+    discovery_rounds: int = 0
 
     def save(self) -> None:
         write_text(Path(self.folder) / "settings.json", json.dumps(dataclasses.asdict(self), indent=1))
@@ -146,13 +144,15 @@ class Mapper:
     def _choose(self, round_index: int, index: Round, round_s: float) -> tuple[dict[int, int], int]:
         """The slides of a round, each with its step of the slide sampler, and the sampler's steps so far.
 
-        With a fixed number of slides a round is one step. Else it takes pairs until their tiles, at the speed measured
-        in the round before, fill the time of a round of training.
+        None while the first maps hold. With a fixed number of slides a round is one step. Else it takes pairs until
+        their tiles, at the speed measured in the round before, fill the time of a round of training.
         """
         last, sum_q = [entry.step for entry in index.entries], [entry.sum_q for entry in index.entries]
+        if round_index < self.settings.discovery_rounds:
+            return {}, index.steps
         if self.settings.slides_per_round:
-            slides = self.slide_sampler.choose(round_index, last, sum_q, index.lost)
-            return dict.fromkeys(slides, round_index), round_index + 1
+            slides = self.slide_sampler.choose(index.steps, last, sum_q, index.lost)
+            return dict.fromkeys(slides, index.steps), index.steps + 1
         if not index.tiles_per_s:
             return self.slide_sampler.fill(index.steps, last, sum_q, [1] * len(last), FIRST_SLIDES, index.lost)
         tiles = [entry.tiles for entry in index.entries]
@@ -215,39 +215,8 @@ class Mapper:
 
 
 def default_file(info: TrainingSlide) -> str:
-    """A slide's default map; made by `prepare`."""
+    """A slide's map before it is mapped; made by `first_maps.prepare`."""
     return f"{info.slide_id}.-1.safetensors"
-
-
-def prepare(settings: MappingSettings) -> None:
-    """Find the tissue of every slide and publish the default maps as round -1.
-
-    Raises:
-        SlideError: slides that cannot be read; all of them are named.
-    """
-    store = settings.store
-    if store.index_path(-1).exists():
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda info: _default_map_or_error(settings, info), settings.slides)
-        results = list(tqdm(made, desc="Finding tissue", total=len(settings.slides), unit="slide"))
-    errors = [result for result in results if isinstance(result, Exception)]
-    if errors:
-        listing = "\n".join(f"  {error}" for error in errors)
-        raise SlideError(f"{len(errors)} of {len(results)} training slides cannot be used:\n{listing}")
-    store.publish(-1, Round([store.save_map(result, -1) for result in results]))
-
-
-def _default_map_or_error(settings: MappingSettings, info: TrainingSlide) -> ProbabilityMap | Exception:
-    try:
-        slide = Slide(info.path, mpp=info.mpp)
-        tissue = tissue_mask(slide, "auto" if settings.tissue == "auto" else None)
-        return default_map(
-            info.slide_id, slide.size_px(settings.mpp), settings.mpp, tissue, settings.alpha, settings.map_stride,
-            settings.tile_size,
-        )  # fmt: skip
-    except (SlideError, OSError) as error:
-        return error
 
 
 def model_folder(folder: str | Path) -> Path:

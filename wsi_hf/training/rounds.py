@@ -7,7 +7,8 @@ import torch
 from transformers import TrainerCallback
 
 from .checkpoints import begin_folder
-from .mapping import HandOver, prepare, save_architecture
+from .first_maps import prepare
+from .mapping import HandOver, save_architecture
 
 if TYPE_CHECKING:
     from .trainer import WsiTrainer

@@ -1,6 +1,7 @@
 """WsiTrainer: transformers' Trainer with the beta-divergence, the dynamic patches and slide-level evaluation."""
 
 import csv
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -29,9 +30,10 @@ from ..slides.slide import Slide
 from .arguments import WsiTrainingArguments
 from .checkpoints import keep_maps, newest_checkpoint
 from .collapse import CollapseWatch
+from .first_maps import prepare
 from .interruption import Interruption
 from .lost_slides import LostSlides
-from .mapping import FIRST_SLIDES, MappingSettings, default_file, prepare
+from .mapping import FIRST_SLIDES, MappingSettings, default_file
 from .mapping_process import FolderLock, MappingProcess
 from .pace import Pace, mapping_facts
 from .publishing import PublishingTrainer
@@ -229,6 +231,7 @@ class WsiTrainer(PublishingTrainer):
             max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
             lag=-(-2 * args.shuffle_buffer // self.items_per_round), tissue=args.tissue, seed=args.seed,
             threads=args.threads, error_mass=args.error_mass,
+            discovery_rounds=-(-args.discovery_steps // args.steps_per_round),
         )  # fmt: skip
 
     def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
@@ -248,6 +251,7 @@ class WsiTrainer(PublishingTrainer):
             raise ValueError("evaluate() needs an eval_dataset of slides")
         folder = Path(self.mapping_settings.folder) / name
         settings = self._settings(self.args, training_slides(dataset), folder)
+        settings = dataclasses.replace(settings, discovery_rounds=0)
         if self.args.process_index == 0 and not (folder / "rounds" / "-1.json").exists():
             prepare(settings)
         self.accelerator.wait_for_everyone()

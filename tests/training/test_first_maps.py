@@ -1,0 +1,88 @@
+"""The first maps: uniform over the tissue, or raised where tissue is of a kind that malignant slides hold more of."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from wsi_hf.slides.pyramid import write_pyramid
+from wsi_hf.training.first_maps import prepare
+
+from .conftest import assert_equal, make_trainer, weights
+
+SIDE, BLOB = 256, slice(96, 160)
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory) -> Dataset:
+    """20 benign and 20 malignant slides of stained noise; the malignant ones hold a darker spot of 64 pixels."""
+    folder, rng = tmp_path_factory.mktemp("blobs"), np.random.default_rng(0)
+    rows = []
+    for number in range(40):
+        light = rng.integers(-20, 20, (SIDE, SIDE, 1)) + rng.integers(-20, 20, (8, 8, 1)).repeat(32, 0).repeat(32, 1)
+        if number % 2:
+            light[BLOB, BLOB] -= 70
+        image = (np.array([190, 120, 180]) + light).clip(0, 255).astype(np.uint8)
+        path = write_pyramid(folder / f"s{number:02d}.tif", image, mpp=1.0)
+        rows.append({"slide_id": path.stem, "path": str(path), "label": number % 2})
+    return Dataset.from_list(rows)
+
+
+def maps_of(folder: Path, slides: Dataset, **changes):
+    settings = make_trainer(folder, slides, alpha=8.0, **changes).mapping_settings
+    prepare(settings)
+    return settings, [settings.store.load_map(entry.file) for entry in settings.store.read(-1).entries]
+
+
+def mass(probability_map) -> np.ndarray:
+    """Q^alpha of each cell of 8 pixels."""
+    cells = np.zeros((SIDE // 8, SIDE // 8))
+    side = probability_map.tile_size // 8
+    for (x, y), log_mass, codes in zip(
+        probability_map.origins_px, probability_map.log_mass, probability_map.codes, strict=True
+    ):
+        part = np.where(codes > 0, np.exp((codes - 65535.0) * (32 / 65534)), 0)
+        cells[y // 8 : y // 8 + side, x // 8 : x // 8 + side] = part / part.sum() * np.exp(log_mass)
+    return cells
+
+
+def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, caplog):
+    caplog.set_level(logging.INFO)
+    settings, maps = maps_of(tmp_path, blobs, discovery_steps=4)
+    shares = []
+    for probability_map, slide in zip(maps, settings.slides, strict=True):
+        cells = mass(probability_map)
+        shares.append(cells[12:20, 12:20].sum() / cells.sum())
+        assert probability_map.tissue().all()
+        assert probability_map.slide_id == slide.slide_id
+    area = (8 / 32) ** 2
+    assert np.mean(shares[1::2]) > 2 * area
+    assert np.mean(shares[::2]) == pytest.approx(area, abs=0.01)
+    facts = json.loads((Path(settings.folder) / "discovery.json").read_text())
+    assert facts["share_of_malignant_tissue"] > 10 * facts["share_of_benign_tissue"]
+    assert "commoner in the malignant slides" in caplog.text
+    assert not list(Path(settings.folder).glob("tmp*"))
+
+
+def test_where_slides_do_not_differ_the_first_maps_stay_uniform(tmp_path, blobs, caplog):
+    benign = blobs.filter(lambda row: row["label"] == 0)
+    labels = [number % 2 for number in range(len(benign))]
+    _, maps = maps_of(tmp_path, benign.remove_columns("label").add_column("label", labels), discovery_steps=4)
+    for probability_map in maps:
+        cells = mass(probability_map)
+        assert cells.max() == pytest.approx(cells.min(), rel=1e-3)
+    assert "no kind of tissue" in caplog.text
+
+
+def test_the_first_maps_hold_for_the_steps_asked_for_and_runs_repeat(tmp_path, blobs):
+    trainers = [make_trainer(tmp_path / name, blobs, discovery_steps=4, max_steps=8) for name in ("a", "b")]
+    for trainer in trainers:
+        trainer.train()
+    store = trainers[0].mapping_settings.store
+    assert [step["mapped"] for step in trainers[0].state.log_history if "mapped" in step][:2] == [0, 0.1]
+    newest = store.newest()
+    assert newest.steps == 2  # of four rounds, the first two mapped nothing
+    assert_equal(*(weights(trainer) for trainer in trainers))
