@@ -2,11 +2,13 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import Dataset
+from PIL import Image
 
 from wsi_hf.slides.pyramid import write_pyramid
 from wsi_hf.training.first_maps import prepare
@@ -64,6 +66,7 @@ def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, caplog):
     facts = json.loads((Path(settings.folder) / "discovery.json").read_text())
     assert facts["share_of_malignant_tissue"] > 10 * facts["share_of_benign_tissue"]
     assert "commoner in the malignant slides" in caplog.text
+    assert Image.open(tmp_path / "discovery.png").width > 1000
     assert not list(Path(settings.folder).glob("tmp*"))
 
 
@@ -86,3 +89,14 @@ def test_the_first_maps_hold_for_the_steps_asked_for_and_runs_repeat(tmp_path, b
     newest = store.newest()
     assert newest.steps == 2  # of four rounds, the first two mapped nothing
     assert_equal(*(weights(trainer) for trainer in trainers))
+
+
+def test_a_run_resumed_while_the_first_maps_hold_ends_as_if_it_had_not_stopped(tmp_path, blobs):
+    changes = {"discovery_steps": 4, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 10}
+    whole = make_trainer(tmp_path, blobs, **changes)
+    whole.train()
+    shutil.rmtree(whole.mapping_settings.folder)  # found again from the slides
+    resumed = make_trainer(tmp_path, blobs, **changes)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert resumed.state.global_step == 8
+    assert_equal(weights(whole), weights(resumed))

@@ -20,6 +20,7 @@ from ..sampling.patch_dataset import TrainingSlide
 from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
 from ..sampling.tissue_kinds import BLOCK_PX, background, malignancy, texture
 from ..slides.slide import Slide, SlideError
+from .discovery_picture import draw_discovery
 from .mapping import MappingSettings
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,12 @@ def discover(settings: MappingSettings, maps: list[ProbabilityMap]) -> list[Prob
     share = [float(np.mean(np.concatenate([q[s] for s in np.flatnonzero(labels == c)]) > 0.5)) for c in (0, 1)]
     facts = {"kinds_found": found, "share_of_benign_tissue": share[0], "share_of_malignant_tissue": share[1]}
     (Path(settings.folder) / "discovery.json").write_text(json.dumps(facts))
+    picture = Path(settings.folder).parent / "discovery.png"
+    draw_discovery(settings, [_centres(settings, probability_map) for probability_map in maps], q, picture)
     logger.info(
-        "%d kinds of tissue are commoner in the malignant slides: %.2f %% of their tissue, %.2f %% of benign slides'",
-        found,
-        100 * share[1],
-        100 * share[0],
+        "%d kinds of tissue are commoner in the malignant slides: %.2f %% of their tissue, %.2f %% of benign slides'; "
+        "look at %s",
+        *(found, 100 * share[1], 100 * share[0], picture),
     )
     return [
         _raised(settings, probability_map, np.where(windows > 0.5, windows, elsewhere), elsewhere)
@@ -105,6 +107,16 @@ def _raised(settings: MappingSettings, old: ProbabilityMap, q: np.ndarray, elsew
         pixels = torch.from_numpy(values).logit().repeat_interleave(BLOCK_PX, 0).repeat_interleave(BLOCK_PX, 1)
         builder.add(tile.x_px, tile.y_px, pixels[: tile.height_px, : tile.width_px])
     return builder.finish()
+
+
+def _centres(settings: MappingSettings, probability_map: ProbabilityMap) -> np.ndarray:
+    """Where a slide's windows lie, (n, 2) as (x, y) in model pixels, in the order of `_describe`."""
+    tissue, grid = probability_map.tissue(), _grid(settings, probability_map.size_px)
+    parts = [
+        (np.argwhere(_blocks(grid, tile, tissue))[:, ::-1] + 0.5) * BLOCK_PX + (tile.x_px, tile.y_px)
+        for tile in grid.tiles(tissue)
+    ]
+    return np.concatenate(parts)
 
 
 def _grid(settings: MappingSettings, size_px: tuple[int, int]) -> TileGrid:
