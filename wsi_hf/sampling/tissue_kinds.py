@@ -30,6 +30,8 @@ CLUSTERINGS = 4
 """From different starts; what they say of a window is averaged."""
 SIGNIFICANCE = 0.05
 """Of all kinds of all clusterings together (Bonferroni)."""
+FOUND_SHARE = 0.75
+"""Of the patches of malignant slides, at least so many lie on the kinds found."""
 LARGEST_Q = 0.95
 """Of a kind that no benign slide holds any of."""
 FITTED_WINDOWS = 1_000_000
@@ -110,12 +112,13 @@ def enrichment(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def background(q: list[np.ndarray], labels: np.ndarray, alpha: float) -> float:
-    """The Q of all other tissue with which at least half of malignant patches lie on the kinds found."""
+    """The Q of all other tissue with which `FOUND_SHARE` of malignant patches, or more, lie on the kinds found."""
     malignant = np.concatenate([windows for windows, label in zip(q, labels, strict=True) if label == 1])
     found = malignant > 0.5
     if not found.any() or found.all() or not alpha:
         return 0.5
-    return float(min(0.5, (np.sum(malignant[found] ** alpha) / np.sum(~found)) ** (1 / alpha)))
+    elsewhere = np.sum(malignant[found] ** alpha) * (1 / FOUND_SHARE - 1)
+    return float(min(0.5, (elsewhere / np.sum(~found)) ** (1 / alpha)))
 
 
 def _sample(features: list[np.ndarray], seed: int) -> np.ndarray:
