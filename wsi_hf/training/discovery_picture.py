@@ -27,7 +27,7 @@ def draw_discovery(settings: MappingSettings, centres: list[np.ndarray], q: list
         "tissue of benign slides": _anywhere(labels, 0, q, rng),
     }
     figure = Figure(figsize=(COLUMNS * 0.75, 3))
-    for part, (title, windows) in zip(figure.subfigures(3, 1), rows.items(), strict=True):
+    for part, (title, windows) in zip(np.ravel(figure.subfigures(3, 1)), rows.items(), strict=True):
         part.suptitle(title, fontsize=9)
         for cell in (axes := part.subplots(1, COLUMNS)):
             cell.axis("off")
