@@ -27,13 +27,13 @@ def draw_discovery(settings: MappingSettings, centres: list[np.ndarray], q: list
         "tissue of benign slides": _anywhere(labels, 0, q, rng),
     }
     figure = Figure(figsize=(COLUMNS * 0.75, 3))
-    for part, (title, windows) in zip(np.ravel(figure.subfigures(3, 1)), rows.items(), strict=True):
-        part.suptitle(title, fontsize=9)
-        for cell in (axes := part.subplots(1, COLUMNS)):
+    for line, (title, windows) in zip(figure.subplots(3, COLUMNS), rows.items(), strict=True):
+        line[COLUMNS // 2].annotate(title, (0, 1.08), xycoords="axes fraction", ha="center", fontsize=9)
+        for cell in line:
             cell.axis("off")
-        for cell, (slide, window) in zip(axes, windows, strict=False):
+        for cell, (slide, window) in zip(line, windows, strict=False):
             cell.imshow(_patch(settings, slide, centres[slide][window]))
-        part.subplots_adjust(0.005, 0, 0.995, 0.78, wspace=0.05)
+    figure.subplots_adjust(0.005, 0, 0.995, 0.93, wspace=0.05, hspace=0.35)
     figure.savefig(path, dpi=100)
 
 
