@@ -28,9 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=Path, nargs="+", required=True)
     parser.add_argument("--cohorts", type=Path, nargs="+", required=True)
-    parser.add_argument(
-        "--edges", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20], help="percent"
-    )
+    parser.add_argument("--edges", type=float, nargs="+", default=EDGES, help="percent")
     parser.add_argument("--picture", type=Path, help="PNG: a dot a slide, medians as a line")
     arguments = parser.parse_args()
 

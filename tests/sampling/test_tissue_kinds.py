@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_hf.sampling.tissue_kinds import BLOCK_PX, background, enrichment, malignancy, texture
+from wsi_hf.sampling.tissue_kinds import BLOCK_PX, attainable, background, enrichment, malignancy, texture
 
 
 def noise(rows: int, columns: int) -> torch.Tensor:
@@ -79,6 +79,29 @@ def test_the_same_seed_finds_the_same_kinds():
 def test_three_quarters_of_the_malignant_patches_lie_on_what_was_found(alpha):
     q, labels = [np.full(7, 0.5), np.array([0.5] * 990 + [0.8] * 10)], np.array([0, 1])
     assert 990 * background(q, labels, alpha) ** alpha == pytest.approx(10 * 0.8**alpha / 3)
+
+
+def test_the_share_is_a_mean_over_slides_however_much_was_found_in_each():
+    q, labels = [np.array([0.5] * (1000 - n) + [0.8] * n) for n in (1, 10, 300)], np.ones(3)
+    elsewhere = background([*q, np.full(9, 0.5)], np.r_[labels, 1], alpha=2.0)  # in the last nothing was found
+    found = np.array([n * 0.8**2 for n in (1, 10, 300)])
+    assert np.mean(found / (found + np.array([999, 990, 700]) * elsewhere**2)) == pytest.approx(0.75)
+
+
+def test_a_slide_without_windows_is_left_out():
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], 20)
+    features = [np.concatenate((windows(rng, 0, 190), windows(rng, 8 * label, 10))) for label in labels]
+    features[0] = features[39] = np.zeros((0, 6), np.float16)
+    q, found = malignancy(features, labels, seed=0)
+    assert found
+    assert [len(slide) for slide in q] == [0] + [200] * 38 + [0]
+
+
+@pytest.mark.parametrize(
+    ("benign", "malignant", "enough"), [(20, 20, True), (5, 5, False), (40, 0, False), (0, 9, False)]
+)
+def test_a_few_slides_cannot_show_anything(benign, malignant, enough):
+    assert attainable(np.repeat([0, 1], (benign, malignant))) == enough
 
 
 def test_what_was_found_is_never_less_likely_than_the_rest():

@@ -10,7 +10,7 @@ from wsi_hf.cohorts.lymph_node import CELL_UM, Region, draw_regions
 from wsi_hf.cohorts.synthetic import SCANNERS_MPP, cohort_slides, render
 from wsi_hf.slides.pyramid import write_pyramid
 from wsi_hf.slides.slide import Slide
-from wsi_hf.slides.tissue import find_tissue, find_tissue_in
+from wsi_hf.slides.tissue import find_tissue, find_tissue_in, mask_index
 
 GLASS, STROMA, NUCLEI, PALE = (242, 241, 243), (225, 150, 200), (110, 70, 150), (228, 208, 226)
 BLACK, GREY, GREEN_PEN, BLUE_PEN = (12, 10, 14), (150, 148, 152), (60, 160, 90), (40, 80, 190)
@@ -95,3 +95,16 @@ def test_the_tissue_of_a_synthetic_slide_is_what_was_drawn():
 )
 def test_real_slides_have_the_tissue_that_is_seen(shared: Path, name, mpp, low, high):
     assert low < find_tissue(Slide(shared / "data/slides" / name, mpp=mpp), mpp=16.0).mean() < high
+
+
+@pytest.mark.parametrize(
+    ("size_px", "size_mask", "pixels", "expected"),
+    [
+        (1001, 126, [0, 7, 8, 999, 1000], [0, 0, 1, 124, 125]),  # cells of 8 pixels; the last sticks out
+        (1000, 125, [7, 8, 999], [0, 1, 124]),
+        (10, 3, [0, 3, 4, 6, 7, 9], [0, 1, 1, 1, 2, 2]),  # spans it exactly
+        (4, 8, [0, 1, 3], [1, 3, 7]),  # finer than the pixels
+    ],
+)
+def test_a_pixel_finds_its_cell_of_a_mask(size_px, size_mask, pixels, expected):
+    assert mask_index(np.array(pixels), size_px, size_mask).tolist() == expected

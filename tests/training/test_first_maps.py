@@ -11,7 +11,7 @@ from datasets import Dataset
 from PIL import Image
 
 from wsi_hf.slides.pyramid import write_pyramid
-from wsi_hf.training.first_maps import prepare
+from wsi_hf.training.first_maps import _centres, _raise, prepare
 
 from .conftest import assert_equal, make_trainer, weights
 
@@ -70,10 +70,42 @@ def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, caplog):
     assert not list(Path(settings.folder).glob("tmp*"))
 
 
+def test_what_chooses_slides_stays_as_it_was(tmp_path, blobs):
+    _, raised = maps_of(tmp_path / "raised", blobs, discovery_steps=4)
+    _, uniform = maps_of(tmp_path / "uniform", blobs)
+    assert [m.sum_q for m in raised] == [m.sum_q for m in uniform]
+    assert any((mass(a) != mass(b)).any() for a, b in zip(raised, uniform, strict=True))
+
+
+def test_uniform_sampling_stays_uniform(tmp_path, blobs):
+    settings, _ = maps_of(tmp_path, blobs.select(range(4)), discovery_steps=4, dynamic_sampling=False)
+    assert settings.discovery_rounds == 0
+
+
+def test_slides_of_any_size_keep_their_tissue(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(32):
+        image = rng.integers(120, 200, (149 + number, 203, 3), dtype=np.uint8)
+        image[..., 1] //= 2
+        path = write_pyramid(tmp_path / f"s{number:02d}.tif", image, mpp=1.0)
+        rows.append({"slide_id": path.stem, "path": str(path), "label": number % 2})
+    slides = Dataset.from_list(rows)
+    settings = make_trainer(tmp_path / "run", slides, discovery_steps=4, tissue="none").mapping_settings
+    prepare(settings)
+    for entry in settings.store.read(-1).entries:
+        probability_map = settings.store.load_map(entry.file)
+        assert probability_map.tissue().all()
+        cells, elsewhere = probability_map.size_px[0] * probability_map.size_px[1], 0.2
+        _raise(settings, entry, np.full(_centres(settings, probability_map).shape[0], 0.9), elsewhere)
+        again = settings.store.load_map(entry.file)
+        assert again.tissue().all()
+        assert again.sum_q == pytest.approx(cells / 2)
+
+
 def test_where_slides_do_not_differ_the_first_maps_stay_uniform(tmp_path, blobs, caplog):
-    benign = blobs.filter(lambda row: row["label"] == 0)
-    labels = [number % 2 for number in range(len(benign))]
-    _, maps = maps_of(tmp_path, benign.remove_columns("label").add_column("label", labels), discovery_steps=4)
+    labels = np.random.default_rng(0).permutation(blobs["label"]).tolist()
+    _, maps = maps_of(tmp_path, blobs.remove_columns("label").add_column("label", labels), discovery_steps=4)
     for probability_map in maps:
         cells = mass(probability_map)
         assert cells.max() == pytest.approx(cells.min(), rel=1e-3)

@@ -10,9 +10,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from wsi_hf.inference.reading import Damage, read_contained
-from wsi_hf.inference.tiling import Tile, mask_index
+from wsi_hf.inference.tiling import Tile, pixels
 from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
+from wsi_hf.slides.tissue import mask_index
 
 OPACITY = 0.6
 """Of the heatmap where p = 1; it fades with p, so that benign tissue stays visible."""
@@ -59,7 +60,8 @@ def reduced_maximum(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int,
     small = np.zeros(shape, np.float32)
     height, width = probabilities.shape
     for tile in tiles:
-        rows, columns = mask_index(tile.rows, height, shape[0]), mask_index(tile.columns, width, shape[1])
+        rows = mask_index(pixels(tile.rows), height, shape[0])
+        columns = mask_index(pixels(tile.columns), width, shape[1])
         (row, first_rows), (column, first_columns) = (np.unique(index, return_index=True) for index in (rows, columns))
         p = np.asarray(probabilities[tile.rows, tile.columns])
         p = np.maximum.reduceat(np.maximum.reduceat(p, first_rows, axis=0), first_columns, axis=1)
@@ -76,8 +78,8 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def _hatch(picture: np.ndarray, damage: Damage, map_shape: tuple[int, int]) -> None:
-    rows = mask_index(slice(damage.y_px, damage.y_px + damage.height_px), map_shape[0], picture.shape[0])
-    columns = mask_index(slice(damage.x_px, damage.x_px + damage.width_px), map_shape[1], picture.shape[1])
+    rows = mask_index(pixels(damage.rows), map_shape[0], picture.shape[0])
+    columns = mask_index(pixels(damage.columns), map_shape[1], picture.shape[1])
     part = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     y, x = np.indices(part.shape[:2])
     part[(x + y) % 8 < 3] = NOT_ANALYSED

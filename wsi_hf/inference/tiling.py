@@ -1,13 +1,15 @@
 """The grid of tiles that covers a slide: aligned so that they join without a seam, and only where there is tissue.
 
 Everything here is in pixels of the slide at the model's mpp (`_px`). A tissue mask is a bool array of any resolution
-that spans the whole slide: pixel i of n lies in mask column floor((i + 0.5) * columns / n).
+that spans the whole slide; see `slides.tissue.mask_index`.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from wsi_hf.slides.tissue import mask_index
 
 EVEN_STEP = 64
 """Tiles are evened out in these steps where they can, so that the cells of training maps never straddle two tiles."""
@@ -84,14 +86,14 @@ class TileGrid:
 
     def tissue_of(self, tile: Tile, tissue: np.ndarray) -> np.ndarray:
         """The mask at the tile's pixels, bool (height_px, width_px)."""
-        rows = mask_index(tile.rows, self.size_px[1], tissue.shape[0])
-        columns = mask_index(tile.columns, self.size_px[0], tissue.shape[1])
+        rows = mask_index(pixels(tile.rows), self.size_px[1], tissue.shape[0])
+        columns = mask_index(pixels(tile.columns), self.size_px[0], tissue.shape[1])
         return tissue[rows[:, None], columns]
 
 
-def mask_index(pixels: slice, size_px: int, size_mask: int) -> np.ndarray:
-    """The mask row (or column) of each pixel of a range, when the mask's `size_mask` cells span `size_px` pixels."""
-    return ((np.arange(pixels.start, pixels.stop) + 0.5) * (size_mask / size_px)).astype(np.intp).clip(0, size_mask - 1)
+def pixels(part: slice) -> np.ndarray:
+    """The pixels of a range."""
+    return np.arange(part.start, part.stop)
 
 
 def _round_up(n: int, multiple: int) -> int:

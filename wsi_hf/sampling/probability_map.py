@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from ..slides.replacing import replacing
+from ..slides.tissue import mask_index
 
 # A cell is stored as the logarithm of its mass below the heaviest cell of its tile, in 65,534 steps over 32 nats: the
 # relative error is at most 2.5e-4, and what lies deeper weighs less than e^-32 of its tile. Code 0 means "no tissue".
@@ -183,13 +184,13 @@ class ProbabilityMapBuilder:
     def _tissue(self, x_px: int, y_px: int, cells: tuple[int, int]) -> np.ndarray:
         if self.tissue is None:
             return np.ones(cells, bool)
-        rows = self._mask_index(y_px, cells[0], self.size_px[1], self.tissue.shape[0])
-        columns = self._mask_index(x_px, cells[1], self.size_px[0], self.tissue.shape[1])
+        rows = mask_index(self._middles(y_px, cells[0]), self.size_px[1], self.tissue.shape[0])
+        columns = mask_index(self._middles(x_px, cells[1]), self.size_px[0], self.tissue.shape[1])
         return self.tissue[np.ix_(rows, columns)]
 
-    def _mask_index(self, start_px: int, cells: int, size_px: int, mask_size: int) -> np.ndarray:
-        centres = start_px + (np.arange(cells) + 0.5) * self.map_stride
-        return (centres * mask_size / size_px).astype(int).clip(max=mask_size - 1)
+    def _middles(self, start_px: int, cells: int) -> np.ndarray:
+        """The pixels in the middle of the cells."""
+        return start_px + (np.arange(cells) + 0.5) * self.map_stride - 0.5
 
 
 def default_map(

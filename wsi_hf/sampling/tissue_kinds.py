@@ -6,14 +6,18 @@ nearly every malignant slide has some of and benign slides have none of. So wind
 texture, without labels; then, kind by kind, the slides' shares are compared between the two classes.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.optimize import brentq
 from scipy.stats import mannwhitneyu
 from skimage.color import hed_from_rgb
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -31,9 +35,9 @@ CLUSTERINGS = 4
 SIGNIFICANCE = 0.05
 """Of all kinds of all clusterings together (Bonferroni)."""
 FOUND_SHARE = 0.75
-"""Of the patches of malignant slides, at least so many lie on the kinds found."""
-LARGEST_Q = 0.95
-"""Of a kind that no benign slide holds any of."""
+"""Of the patches of malignant slides in which something was found, so many lie on it."""
+LARGEST_Q, SMALLEST_Q = 0.95, 1e-6
+"""Of a kind that no benign slide holds any of; of other tissue."""
 FITTED_WINDOWS = 1_000_000
 """Most windows, drawn from all slides alike, that clusters are fitted to."""
 
@@ -69,29 +73,44 @@ def malignancy(features: list[np.ndarray], labels: np.ndarray, seed: int) -> tup
     """How much more malignant slides hold of each window's kind of tissue than benign ones.
 
     Args:
-        features: of the windows of each slide, (n, F), relative to the slide's own median.
+        features: of the windows of each slide, (n, F), relative to the slide's own median; n may be 0.
         labels: 0 (benign) or 1 (malignant) of each slide.
         seed: of the clusters.
 
     Returns:
-        Q of each slide's windows, (n,): a / (a + b) where a and b are the mean shares of its kind in malignant and in
-        benign slides, if a is significantly larger, else 1/2; a mean over `CLUSTERINGS`. And how many kinds were
+        Q of each slide's windows, float32 (n,): a / (a + b) where a and b are the mean shares of its kind in malignant
+        and in benign slides, if a is significantly larger, else 1/2; a mean over `CLUSTERINGS`. And how many kinds were
         significant.
     """
+    filled = np.array([len(windows) > 0 for windows in features])
+    q, found = [np.full(len(windows), 0.5, np.float32) for windows in features], 0
+    if not attainable(labels[filled]):
+        return q, found
     sample = _sample(features, seed)
     count = max(1, min(KINDS, len(sample) // SMALLEST_KIND))
-    found, q = 0, [np.zeros(len(windows)) for windows in features]
-    for clustering in range(CLUSTERINGS):
-        clusters = MiniBatchKMeans(count, random_state=seed + clustering, batch_size=8192, n_init=1)
-        kinds = make_pipeline(StandardScaler(), PCA(whiten=True), clusters)
-        with threadpool_limits(1):  # sums in another order are other clusters
-            kinds.fit(sample)
-        members = [kinds.predict(windows.astype(np.float32)) for windows in features]
-        q_of_kind = enrichment(np.stack([np.bincount(kind, minlength=count) / len(kind) for kind in members]), labels)
-        found += int((q_of_kind > 0.5).sum())
-        for slide, kind in enumerate(members):
-            q[slide] += q_of_kind[kind] / CLUSTERINGS
+    # one thread each: sums in another order are other clusters
+    with threadpool_limits(1), ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+        for clustering in range(CLUSTERINGS):
+            start = int(np.random.SeedSequence([seed, 6, clustering]).generate_state(1)[0])
+            clusters = MiniBatchKMeans(count, random_state=start, batch_size=8192, n_init=1)
+            kinds = make_pipeline(StandardScaler(), PCA(whiten=True), clusters).fit(sample)
+            members = list(pool.map(lambda windows, kinds=kinds: _members(kinds, windows), features))
+            shares = [np.bincount(m, minlength=count) / len(m) for m in members if len(m)]
+            q_of_kind = enrichment(np.stack(shares), labels[filled])
+            found += int((q_of_kind > 0.5).sum())
+            for slide, kind in enumerate(members):
+                q[slide] += ((q_of_kind[kind] - 0.5) / CLUSTERINGS).astype(np.float32)
     return q, found
+
+
+def attainable(labels: np.ndarray) -> bool:
+    """Whether there are slides enough for any kind to be significant: about a dozen of each class."""
+    malignant = int((labels == 1).sum())
+    if not 0 < malignant < len(labels):
+        return False
+    best = np.r_[np.zeros(len(labels) - malignant), 1 + np.arange(malignant)]  # all malignant slides, no benign one
+    p = mannwhitneyu(best[len(labels) - malignant :], best[: len(labels) - malignant], alternative="greater").pvalue
+    return bool(p < SIGNIFICANCE / (CLUSTERINGS * KINDS))
 
 
 def enrichment(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -108,17 +127,32 @@ def enrichment(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
     p = mannwhitneyu(malignant, benign, alternative="greater", axis=0).pvalue
     a, b = malignant.mean(0), benign.mean(0)
     significant = p < SIGNIFICANCE / (CLUSTERINGS * shares.shape[1])
-    return np.where(significant, np.minimum(a / np.maximum(a + b, 1e-12), LARGEST_Q), 0.5)
+    return np.where(significant, np.clip(a / np.maximum(a + b, 1e-12), 0.5, LARGEST_Q), 0.5)
 
 
 def background(q: list[np.ndarray], labels: np.ndarray, alpha: float) -> float:
-    """The Q of all other tissue with which `FOUND_SHARE` of malignant patches, or more, lie on the kinds found."""
-    malignant = np.concatenate([windows for windows, label in zip(q, labels, strict=True) if label == 1])
-    found = malignant > 0.5
-    if not found.any() or found.all() or not alpha:
+    """The Q of all other tissue with which `FOUND_SHARE` of the patches lie on the kinds found.
+
+    Of the patches of malignant slides that hold any: each slide gives as many patches, however much was found in it.
+    """
+    malignant = [windows for windows, label in zip(q, labels, strict=True) if label == 1]
+    found = np.array([np.sum(w[w > 0.5].astype(np.float64) ** alpha) for w in malignant])
+    others = np.array([np.sum(w <= 0.5) for w in malignant])[found > 0]
+    found = found[found > 0]
+    if not len(found) or not alpha:
         return 0.5
-    elsewhere = np.sum(malignant[found] ** alpha) * (1 / FOUND_SHARE - 1)
-    return float(min(0.5, (elsewhere / np.sum(~found)) ** (1 / alpha)))
+
+    def too_few(log_q: float) -> float:
+        return FOUND_SHARE - float(np.mean(found / (found + others * np.exp(alpha * log_q))))
+
+    least, most = np.log(SMALLEST_Q), np.log(0.5)
+    if too_few(most) <= 0:
+        return 0.5
+    return SMALLEST_Q if too_few(least) >= 0 else float(np.exp(brentq(too_few, least, most)))
+
+
+def _members(kinds: Pipeline, windows: np.ndarray) -> np.ndarray:
+    return kinds.predict(windows.astype(np.float32)) if len(windows) else np.zeros(0, np.int32)
 
 
 def _sample(features: list[np.ndarray], seed: int) -> np.ndarray:

@@ -59,6 +59,22 @@ def find_tissue_in(image: np.ndarray, mpp: float) -> np.ndarray:
     return mask | (holes & ~remove_small_objects(holes, max_size=smallest))
 
 
+def mask_index(pixels: np.ndarray, size_px: int, size_mask: int) -> np.ndarray:
+    """The row (or column) of a mask that spans a slide at which each pixel's centre lies.
+
+    Cells of a whole number of pixels begin at the slide's corner, and the last may stick out; others span it exactly.
+
+    Args:
+        pixels: rows (or columns) of the slide, from 0.
+        size_px: how many the slide has.
+        size_mask: how many the mask has.
+    """
+    side = round(size_px / size_mask)
+    if side and -(-size_px // side) == size_mask:
+        return (pixels // side).astype(np.intp).clip(0, size_mask - 1)
+    return ((pixels + 0.5) * (size_mask / size_px)).astype(np.intp).clip(0, size_mask - 1)
+
+
 def stain_density(image: np.ndarray) -> np.ndarray:
     """How much more green is absorbed than red or blue, whichever of the two is absorbed less; float32, shape (H, W).
 

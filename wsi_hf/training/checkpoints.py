@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..sampling.map_store import MapStore
 from ..sampling.unreadable import file_stamp
 from ..slides.replacing import write_text
+from .first_maps import WINDOWS
 from .mapping import MappingSettings
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int
     keep_first_maps = (folder / "settings.json").exists() and _first_map_facts(settings) == _first_map_facts(
         MappingSettings.load(folder)
     )
+    shutil.rmtree(folder / WINDOWS, ignore_errors=True)
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
         if not (keep_first_maps and path.stem.split(".")[-1] == "-1"):
             path.unlink()

@@ -1,26 +1,31 @@
 """A picture of what was found: tissue of the kinds that malignant slides hold more of, beside any tissue."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..inference.reading import read_contained
+from ..slides.replacing import replacing
 from ..slides.slide import Slide
 from .mapping import MappingSettings
 
 PATCH_PX, COLUMNS = 64, 16
 
 
-def draw_discovery(settings: MappingSettings, centres: list[np.ndarray], q: list[np.ndarray], path: Path) -> None:
+def draw_discovery(
+    settings: MappingSettings, centres: Callable[[int], np.ndarray], q: list[np.ndarray], path: Path
+) -> None:
     """Draw three rows of patches, each of another slide where there are enough.
 
     Args:
-        centres: of each slide's windows in model pixels, (n, 2).
+        centres: gives those of a slide's windows in model pixels, (n, 2).
         q: of each slide's windows, (n,); above 1/2 where something was found.
         path: the PNG.
     """
     rng, labels = np.random.default_rng([settings.seed, 5]), [slide.label for slide in settings.slides]
-    found = sorted((s for s, label in enumerate(labels) if label and q[s].max() > 0.5), key=lambda s: -q[s].max())
+    found = sorted((s for s, label in enumerate(labels) if label and (q[s] > 0.5).any()), key=lambda s: -q[s].max())
     rows = {
         "found in malignant slides": [(s, int(q[s].argmax())) for s in found[:COLUMNS]],
         "other tissue of malignant slides": _anywhere(labels, 1, q, rng),
@@ -32,18 +37,18 @@ def draw_discovery(settings: MappingSettings, centres: list[np.ndarray], q: list
         for cell in line:
             cell.axis("off")
         for cell, (slide, window) in zip(line, windows, strict=False):
-            cell.imshow(_patch(settings, slide, centres[slide][window]))
+            cell.imshow(_patch(settings, slide, centres(slide)[window]))
     figure.subplots_adjust(0.005, 0, 0.995, 0.93, wspace=0.05, hspace=0.35)
-    figure.savefig(path, dpi=100)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=100, format="png")
 
 
 def _anywhere(labels: list[int], label: int, q: list[np.ndarray], rng: np.random.Generator) -> list[tuple[int, int]]:
-    slides = [s for s in rng.permutation(len(labels)).tolist() if labels[s] == label and q[s].min() <= 0.5]
+    slides = [s for s in rng.permutation(len(labels)).tolist() if labels[s] == label and (q[s] <= 0.5).any()]
     return [(s, int(rng.choice(np.flatnonzero(q[s] <= 0.5)))) for s in slides[:COLUMNS]]
 
 
 def _patch(settings: MappingSettings, slide_index: int, centre_px: np.ndarray) -> np.ndarray:
     info = settings.slides[slide_index]
-    slide = Slide(info.path, mpp=info.mpp)
-    x, y = (float(c) * settings.mpp / slide.mpp for c in centre_px)
-    return slide.read_patch((x, y), PATCH_PX, settings.mpp)
+    x, y = (int(c) - PATCH_PX // 2 for c in centre_px)
+    return read_contained(Slide(info.path, mpp=info.mpp), (x, y), (PATCH_PX, PATCH_PX), settings.mpp)[0]

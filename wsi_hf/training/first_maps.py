@@ -1,12 +1,13 @@
 """The maps before any model has seen a slide: its tissue, and if asked for, the kinds of tissue to look at first."""
 
+import dataclasses
 import json
 import logging
 import math
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -15,15 +16,19 @@ from tqdm.auto import tqdm
 from ..inference.reading import TileReader
 from ..inference.streaming import tissue_mask
 from ..inference.tiling import Tile, TileGrid
-from ..sampling.map_store import Round
+from ..sampling.map_store import MapEntry, Round
 from ..sampling.patch_dataset import TrainingSlide
 from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
-from ..sampling.tissue_kinds import BLOCK_PX, background, malignancy, texture
+from ..sampling.tissue_kinds import BLOCK_PX, attainable, background, malignancy, texture
+from ..slides.replacing import write_text
 from ..slides.slide import Slide, SlideError
 from .discovery_picture import draw_discovery
 from .mapping import MappingSettings
 
 logger = logging.getLogger(__name__)
+
+WINDOWS = "windows"
+"""Where descriptions of the tissue lie meanwhile."""
 
 
 def prepare(settings: MappingSettings) -> None:
@@ -42,59 +47,98 @@ def prepare(settings: MappingSettings) -> None:
     if errors:
         listing = "\n".join(f"  {error}" for error in errors)
         raise SlideError(f"{len(errors)} of {len(results)} training slides cannot be used:\n{listing}")
-    maps = discover(settings, results) if settings.discovery_rounds else results
-    store.publish(-1, Round([store.save_map(probability_map, -1) for probability_map in maps]))
+    for stale in (_facts(settings), _picture(settings)):
+        stale.unlink(missing_ok=True)
+    entries = [store.save_map(result, -1) for result in results]
+    if settings.discovery_rounds:
+        discover(settings, entries)
+    store.publish(-1, Round(entries))
 
 
-def discover(settings: MappingSettings, maps: list[ProbabilityMap]) -> list[ProbabilityMap]:
-    """Raise Q where tissue is of a kind that malignant slides hold more of; see `sampling.tissue_kinds`."""
+def discover(settings: MappingSettings, entries: list[MapEntry]) -> None:
+    """Raise Q in the first maps where tissue is of a kind that malignant slides hold more of.
+
+    See `sampling.tissue_kinds`. What steers the choice of slides, the sum of Q, stays as it is.
+    """
     labels = np.array([slide.label for slide in settings.slides])
-    with TemporaryDirectory(dir=settings.folder) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        described = pool.map(
-            lambda number: _describe(settings, number, maps[number].tissue(), Path(folder)), range(len(maps))
+    if not attainable(labels) or not settings.alpha:
+        logger.warning(
+            "discovery needs a dozen slides of each class and alpha > 0: the first patches are drawn uniformly"
         )
-        features = list(tqdm(described, desc="Describing tissue", total=len(maps), unit="slide"))
+        return
+    folder, numbers = Path(settings.folder) / WINDOWS, range(len(entries))
+    folder.mkdir(exist_ok=True)
+    try:
+        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+            described = pool.map(lambda number: _describe(settings, number, entries[number], folder), numbers)
+            features = list(tqdm(described, desc="Describing tissue", total=len(entries), unit="slide"))
         q, found = malignancy(features, labels, settings.seed)
         del features
+    finally:
+        shutil.rmtree(folder)
     if not found:
         logger.warning(
             "no kind of tissue is significantly commoner in the malignant slides: the first patches are drawn "
             "uniformly. More slides make rarer tumour significant"
         )
-        return maps
+        return
     elsewhere = background(q, labels, settings.alpha)
-    share = [float(np.mean(np.concatenate([q[s] for s in np.flatnonzero(labels == c)]) > 0.5)) for c in (0, 1)]
-    facts = {"kinds_found": found, "share_of_benign_tissue": share[0], "share_of_malignant_tissue": share[1]}
-    (Path(settings.folder) / "discovery.json").write_text(json.dumps(facts))
-    picture = Path(settings.folder).parent / "discovery.png"
-    draw_discovery(settings, [_centres(settings, probability_map) for probability_map in maps], q, picture)
+    with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+        raised = pool.map(lambda number: _raise(settings, entries[number], q[number], elsewhere), numbers)
+        list(tqdm(raised, desc="Raising maps", total=len(entries), unit="slide"))
+    _tell(settings, entries, q, found)
+
+
+def _tell(settings: MappingSettings, entries: list[MapEntry], q: list[np.ndarray], found: int) -> None:
+    """Write down and draw what was found."""
+    shares = []
+    for label in (0, 1):
+        windows = [w for w, slide in zip(q, settings.slides, strict=True) if slide.label == label]
+        shares.append(float(sum(np.sum(w > 0.5) for w in windows) / sum(map(len, windows))))
+    facts = {"kinds_found": found, "share_of_benign_tissue": shares[0], "share_of_malignant_tissue": shares[1]}
+    write_text(_facts(settings), json.dumps(facts))
+    draw_discovery(
+        settings, lambda slide: _centres(settings, settings.store.load_map(entries[slide].file)), q, _picture(settings)
+    )
     logger.info(
         "%d kinds of tissue are commoner in the malignant slides: %.2f %% of their tissue, %.2f %% of benign slides'; "
         "look at %s",
-        *(found, 100 * share[1], 100 * share[0], picture),
+        *(found, 100 * shares[1], 100 * shares[0], _picture(settings)),
     )
-    return [
-        _raised(settings, probability_map, np.where(windows > 0.5, windows, elsewhere), elsewhere)
-        for probability_map, windows in zip(maps, q, strict=True)
-    ]
 
 
-def _describe(settings: MappingSettings, number: int, tissue: np.ndarray, folder: Path) -> np.ndarray:
+def _facts(settings: MappingSettings) -> Path:
+    return Path(settings.folder) / "discovery.json"
+
+
+def _picture(settings: MappingSettings) -> Path:
+    return Path(settings.folder).parent / "discovery.png"
+
+
+def _describe(settings: MappingSettings, number: int, entry: MapEntry, folder: Path) -> np.ndarray:
     """The texture of a slide's windows, relative to their median, (n, F); kept on the disk, float16."""
-    info = settings.slides[number]
+    info, tissue = settings.slides[number], settings.store.load_map(entry.file).tissue()
     slide = Slide(info.path, mpp=info.mpp)
     grid = _grid(settings, slide.size_px(settings.mpp))
     reads = TileReader(slide, grid, BLOCK_PX, settings.mpp).read_ahead(grid.tiles(tissue), threads=1, ahead=2)
-    parts = [texture(torch.from_numpy(read.pixels)).numpy()[_blocks(grid, read.tile, tissue)] for read in reads]
+    parts, damages = [], 0
+    for read in reads:
+        parts.append(texture(torch.from_numpy(read.pixels)).numpy()[_blocks(grid, read.tile, tissue)])
+        damages += len(read.damages)
+    if damages:
+        logger.warning("%s: %d spots cannot be read and count as white", info.slide_id, damages)
     windows = np.concatenate(parts)
+    if not len(windows):
+        return windows
     path = folder / f"{number}.npy"
     np.save(path, (windows - np.median(windows, axis=0)).astype(np.float16))
     return np.load(path, mmap_mode="r")
 
 
-def _raised(settings: MappingSettings, old: ProbabilityMap, q: np.ndarray, elsewhere: float) -> ProbabilityMap:
-    """A slide's map with the Q of its windows, (n,), in the order of `_describe`."""
-    tissue, start = old.tissue(), 0
+def _raise(settings: MappingSettings, entry: MapEntry, q: np.ndarray, elsewhere: float) -> None:
+    """Make a slide's first map again, with the Q of its windows, (n,), in the order of `_describe`."""
+    old, start = settings.store.load_map(entry.file), 0
+    tissue, q = old.tissue(), np.where(q > 0.5, q, elsewhere)
     builder = ProbabilityMapBuilder(
         old.slide_id, old.size_px, old.mpp, tissue, settings.alpha, settings.map_stride, settings.tile_size, -1
     )
@@ -106,7 +150,9 @@ def _raised(settings: MappingSettings, old: ProbabilityMap, q: np.ndarray, elsew
         start += int(blocks.sum())
         pixels = torch.from_numpy(values).logit().repeat_interleave(BLOCK_PX, 0).repeat_interleave(BLOCK_PX, 1)
         builder.add(tile.x_px, tile.y_px, pixels[: tile.height_px, : tile.width_px])
-    return builder.finish()
+    settings.store.save_map(
+        dataclasses.replace(builder.finish(), sum_q=old.sum_q, largest_margin=old.largest_margin), -1
+    )
 
 
 def _centres(settings: MappingSettings, probability_map: ProbabilityMap) -> np.ndarray:

@@ -231,7 +231,7 @@ class WsiTrainer(PublishingTrainer):
             max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
             lag=-(-2 * args.shuffle_buffer // self.items_per_round), tissue=args.tissue, seed=args.seed,
             threads=args.threads, error_mass=args.error_mass,
-            discovery_rounds=-(-args.discovery_steps // args.steps_per_round),
+            discovery_rounds=-(-args.discovery_steps // args.steps_per_round) if args.dynamic_sampling else 0,
         )  # fmt: skip
 
     def _patches(self, args: WsiTrainingArguments, settings: MappingSettings, dynamic: bool) -> DynamicPatchDataset:
