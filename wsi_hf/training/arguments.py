@@ -49,8 +49,8 @@ class WsiTrainingArguments(TrainingArguments):
     discovery_steps: int = field(
         default=0,
         metadata={
-            "help": "steps whose patches follow kinds of tissue that malignant slides hold more of, before the model's "
-            "own maps take over; 0: none (not in the paper)"
+            "help": "steps before the model's own maps begin to replace the first ones of malignant slides, made from "
+            "kinds of tissue that they hold more of; 0: none (not in the paper)"
         },
     )
     max_epochs_unmapped: int = field(

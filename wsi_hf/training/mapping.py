@@ -144,12 +144,20 @@ class Mapper:
     def _choose(self, round_index: int, index: Round, round_s: float) -> tuple[dict[int, int], int]:
         """The slides of a round, each with its step of the slide sampler, and the sampler's steps so far.
 
-        None while the first maps hold. With a fixed number of slides a round is one step. Else it takes pairs until
-        their tiles, at the speed measured in the round before, fill the time of a round of training.
+        Benign ones alone while malignant slides keep their first maps: what looks malignant on them is wrong for sure.
+        """
+        chosen, steps = self._choose_any(index, round_s)
+        if round_index < self.settings.discovery_rounds:
+            chosen = {slide: step for slide, step in chosen.items() if not self.settings.slides[slide].label}
+        return chosen, steps
+
+    def _choose_any(self, index: Round, round_s: float) -> tuple[dict[int, int], int]:
+        """The slides of a round, of both classes.
+
+        With a fixed number of slides a round is one step. Else it takes pairs until their tiles, at the speed measured
+        in the round before, fill the time of a round of training.
         """
         last, sum_q = [entry.step for entry in index.entries], [entry.sum_q for entry in index.entries]
-        if round_index < self.settings.discovery_rounds:
-            return {}, index.steps
         if self.settings.slides_per_round:
             slides = self.slide_sampler.choose(index.steps, last, sum_q, index.lost)
             return dict.fromkeys(slides, index.steps), index.steps + 1
