@@ -98,6 +98,8 @@ def main() -> None:
     grid = GRIDS[arguments.grid]
     cohorts = {seed: arguments.cohort or synthetic(seed, arguments.burden) for seed in arguments.seeds}
     cells = [(seed, name) for seed in arguments.seeds for name in grid]
+    for seed, name in cells:
+        claim(folder_of(seed, name, arguments), [*grid[name], *passed_on])
     with ThreadPool(arguments.jobs) as pool:
         runs = pool.imap(lambda cell: run(*cell, cohorts[cell[0]], arguments, [*grid[cell[1]], *passed_on]), cells)
         results = dict(zip(cells, tqdm(runs, total=len(cells), unit="run"), strict=True))
@@ -136,6 +138,15 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     metrics = json.loads((out / "metrics.json").read_text())
     return {figure: metrics[figure]["value"] for figure in FIGURES}
+
+
+def claim(folder: Path, extra: list[str]) -> None:
+    """Write down what a cell is run with; end where it holds a run of something else."""
+    facts, said = folder / "arguments.json", json.dumps(extra)
+    if facts.exists() and facts.read_text() != said:
+        sys.exit(f"{folder} holds a run with {facts.read_text()}, not {said}: choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    facts.write_text(said)
 
 
 def folder_of(seed: int, name: str, arguments: argparse.Namespace) -> Path:
