@@ -71,7 +71,7 @@ def mask_index(pixels: np.ndarray, size_px: int, size_mask: int) -> np.ndarray:
     """
     side = round(size_px / size_mask)
     if side and -(-size_px // side) == size_mask:
-        return (pixels // side).astype(np.intp).clip(0, size_mask - 1)
+        return ((pixels + 0.5) // side).astype(np.intp).clip(0, size_mask - 1)
     return ((pixels + 0.5) * (size_mask / size_px)).astype(np.intp).clip(0, size_mask - 1)
 
 
