@@ -62,7 +62,8 @@ def main() -> None:
         resume = args.resume_from_checkpoint
         trainer.train(resume_from_checkpoint=True if resume == "True" else resume)
     except KeyboardInterrupt as stop:
-        sys.exit(f"{stop}. To go on: the same command with --resume_from_checkpoint True")
+        again = " with --resume_from_checkpoint True" if resume or trainer.state.global_step else ""
+        sys.exit(f"{stop}. To go on: the same command{again}")
     metrics = trainer.evaluate()
     trainer.save_model()
     trainer.save_metrics("eval", metrics)

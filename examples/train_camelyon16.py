@@ -123,7 +123,8 @@ def main() -> None:
         resume = args.resume_from_checkpoint
         trainer.train(resume_from_checkpoint=True if resume == "True" else resume)
     except KeyboardInterrupt as stop:
-        sys.exit(f"{stop}. To go on: the same command with --resume_from_checkpoint True")
+        again = " with --resume_from_checkpoint True" if resume or trainer.state.global_step else ""
+        sys.exit(f"{stop}. To go on: the same command{again}")
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()  # the threads of a process group may abort a process that exits with them

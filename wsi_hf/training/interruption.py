@@ -12,10 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class Interruption(TrainerCallback):
-    """Within `with interruption:` a first signal stops the training after its step, a second one at once."""
+    """Within `with interruption:` a first signal stops the training after its step, a second one at once.
+
+    Before the first step, while tissue is being found, there is nothing to save: the first signal stops at once.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self.stepping = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -28,10 +32,15 @@ class Interruption(TrainerCallback):
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self.stepping:
+            raise KeyboardInterrupt("stopped before the first step")
         if self.asked:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once")
         self.asked = True
         logger.warning("Stopping after this step and saving a checkpoint; once more to stop at once.")
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.stepping = True
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.asked:
