@@ -5,6 +5,7 @@
     python benchmarks/ablation.py --grid low_burden --burden 0.0025 0.04
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic    # on your own slides
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic-smooth --after mosaic
+    python benchmarks/ablation.py --grid few --cohort MOSAIC --recipe mosaic-smooth --init_from runs/mosaic
 
 Every cell is one run of examples/train_camelyon16.py: what is measured is what a user runs. Without --cohort each seed
 trains on a synthetic cohort of its own. Runs that are finished are not run again. Other arguments are passed on.
@@ -59,6 +60,13 @@ CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of the recipe "demo"
         for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3))
     },
 }
+FEW = {  # as many of them as two CPU cores can train on real tissue in an hour
+    "uniform patches": UNIFORM,
+    **{f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61)},
+    **{f"alpha = {a}": ["--alpha", str(a)] for a in (0, 2)},
+    **{f"eta = {e}": ["--eta", str(e)] for e in (5, 100)},
+    **CHANGES["error_mass"],
+}
 SINGLE = ("beta_1", "warmup", "alpha", "eta", "error_mass", "map_age", "pretraining")
 GRIDS: dict[str, dict[str, list[str]]] = {
     "claim": {
@@ -70,6 +78,7 @@ GRIDS: dict[str, dict[str, list[str]]] = {
     "method": {METHOD: []},
     **{name: {METHOD: []} | cells for name, cells in CHANGES.items()},
     "single": {METHOD: []} | {name: cell for grid in SINGLE for name, cell in CHANGES[grid].items()},
+    "few": {METHOD: []} | FEW,
     "low_burden": {"patches placed by an oracle": ["ORACLE"], METHOD: []},
     "supervision": {
         "uniform + KL": [*UNIFORM, *KL],
