@@ -29,7 +29,7 @@ def judge(watch: CollapseWatch, q_benign: float, q_malignant: float, beta_1: flo
     ],
 )
 def test_what_counts_as_all_benign(q_benign, q_malignant, beta_1, collapsed):
-    watch = CollapseWatch()
+    watch = CollapseWatch(beta_1)
     said = [judge(watch, q_benign, q_malignant, beta_1) for _ in range(ROUNDS + 2)]
     assert said == [False] * (ROUNDS - 1) + [collapsed, False, False]  # said once
     assert watch.collapsed == collapsed
@@ -37,14 +37,14 @@ def test_what_counts_as_all_benign(q_benign, q_malignant, beta_1, collapsed):
 
 def test_what_has_found_nothing_when_beta_1_is_half_way_is_told_so():
     for q_malignant, found in ((0.45, False), (0.6, True)):
-        watch = CollapseWatch()
+        watch = CollapseWatch(0.0)
         schedule = (0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0)
         said = [judge(watch, 0.42, q_malignant, beta_1) for beta_1 in schedule]
         assert said == [False] * 7 + [not found]
 
 
 def test_a_better_round_begins_the_count_again():
-    watch = CollapseWatch()
+    watch = CollapseWatch(1.0)
     assert [judge(watch, 0.1, q) for q in (0.1, 0.1, 0.9, 0.1, 0.1, 0.1)] == [False] * 5 + [True]
 
 

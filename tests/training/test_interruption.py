@@ -16,6 +16,7 @@ def test_before_the_first_step_a_signal_stops_at_once_then_after_the_step(number
         interruption.on_step_begin(None, None, control)
         os.kill(os.getpid(), number)
         interruption.on_step_end(None, None, control)
-        assert control.should_save and control.should_training_stop
+        assert control.should_save
+        assert control.should_training_stop
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), number)

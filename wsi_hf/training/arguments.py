@@ -140,6 +140,12 @@ class WsiTrainingArguments(TrainingArguments):
         if worker is not None:
             serve(folder, worker, self.mapping_ranks, self.mapping_device or own_device(self.use_cpu))
 
+    def beta_at(self, step: int) -> tuple[float, float]:
+        """(beta_0, beta_1) after so many steps; beta_1 may still be warming up."""
+        warmup = self.beta_1_warmup_steps
+        share = (step - self.beta_1_warmup_start) / warmup if warmup else 1.0
+        return self.beta_0, min(max(share, 0.0), 1.0) * self.beta_1
+
     @property
     def threads(self) -> int:
         """torch threads of each of the two processes of one rank."""

@@ -30,12 +30,16 @@ ADVICE = (
 
 
 class CollapseWatch:
-    """Looks at the patches of every round: needs no mask, only the slides' labels and the slide head's q."""
+    """Looks at the patches of every round: needs no mask, only the slides' labels and the slide head's q.
 
-    def __init__(self) -> None:
+    Args:
+        first_beta_1: beta_1 at the end of the first round.
+    """
+
+    def __init__(self, first_beta_1: float) -> None:
         self._batches: list[tuple[Tensor, Tensor]] = []
         self.bad_rounds = 0
-        self._warmed_up = False
+        self._warms_up = first_beta_1 < HARDENED
 
     @property
     def collapsed(self) -> bool:
@@ -52,9 +56,8 @@ class CollapseWatch:
             return None
         benign, malignant, left = self._means(beta_1)
         self._batches.clear()
-        self._warmed_up |= beta_1 < HARDENED
         vanished = left < VANISHED and malignant < FLAT * benign
-        bad = vanished or (self._warmed_up and beta_1 >= HARDENED and malignant < ALIKE * benign)
+        bad = vanished or (self._warms_up and beta_1 >= HARDENED and malignant < ALIKE * benign)
         self.bad_rounds = self.bad_rounds + 1 if bad else 0
         if self.bad_rounds != ROUNDS:
             return None

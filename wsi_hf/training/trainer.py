@@ -87,7 +87,7 @@ class WsiTrainer(PublishingTrainer):
             self.mapping_settings.slides, args.max_lost_slides, Path(str(args.output_dir)) / "lost_slides.json"
         )
         self.pace = Pace()
-        self.collapse = CollapseWatch()
+        self.collapse = CollapseWatch(args.beta_at(args.steps_per_round)[1])
         self.augment = PatchAugmentation(
             args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
         )
@@ -127,11 +127,8 @@ class WsiTrainer(PublishingTrainer):
 
     @property
     def beta(self) -> tuple[float, float]:
-        """(beta_0, beta_1) at this step; beta_1 may still be warming up."""
-        warmup = self.args.beta_1_warmup_steps
-        share = (self.state.global_step - self.args.beta_1_warmup_start) / warmup if warmup else 1.0
-        share = min(max(share, 0.0), 1.0)
-        return self.args.beta_0, share * self.args.beta_1
+        """(beta_0, beta_1) at this step."""
+        return self.args.beta_at(self.state.global_step)
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         """Train. Ctrl-C or SIGTERM finishes the step, saves a checkpoint and raises KeyboardInterrupt.
