@@ -23,7 +23,7 @@ ALIKE = 1.3
 ADVICE = (
     'training is falling into "all benign": for {rounds} rounds patches of malignant slides have looked like those '
     "of benign ones (mean q {malignant:.3f} and {benign:.3f}), and {left:.0%} of the malignant gradient is left. It "
-    "seldom comes back. Start again with --discovery_steps 100 --alpha 8 --draw_from all and with "
+    "seldom comes back. Start again with --discovery_steps (half of all steps), --alpha 8, --draw_from all, and "
     "--beta_1_warmup_start and --beta_1_warmup_steps (find the tumour first, harden later), with a later start if you "
     "have them, with more slides or steps, a pre-trained --init_from, or another --seed"
 )
