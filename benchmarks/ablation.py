@@ -23,6 +23,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+from train_camelyon16 import RECIPES
+
 from wsi_hf import synthesize_cohort
 
 HERE = Path(__file__).resolve().parent
@@ -108,7 +111,7 @@ def main() -> None:
     cohorts = {seed: arguments.cohort or synthetic(seed, arguments.burden) for seed in arguments.seeds}
     cells = [(seed, name) for seed in arguments.seeds for name in grid]
     for seed, name in cells:
-        claim(folder_of(seed, name, arguments), [*grid[name], *passed_on])
+        claim(folder_of(seed, name, arguments), [*grid[name], *passed_on], arguments)
     with ThreadPool(arguments.jobs) as pool:
         runs = pool.imap(lambda cell: run(*cell, cohorts[cell[0]], arguments, [*grid[cell[1]], *passed_on]), cells)
         results = dict(zip(cells, tqdm(runs, total=len(cells), unit="run"), strict=True))
@@ -149,11 +152,13 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
     return {figure: metrics[figure]["value"] for figure in FIGURES}
 
 
-def claim(folder: Path, extra: list[str]) -> None:
+def claim(folder: Path, extra: list[str], arguments: argparse.Namespace) -> None:
     """Write down what a cell is run with; end where it holds a run of something else."""
-    facts, said = folder / "arguments.json", json.dumps(extra)
-    if facts.exists() and facts.read_text() != said:
-        sys.exit(f"{folder} holds a run with {facts.read_text()}, not {said}: choose another --out")
+    recipes = {recipe: RECIPES[recipe] for recipe in (arguments.after, arguments.recipe) if recipe}
+    facts, said = folder / "arguments.json", json.dumps({"arguments": extra, "cohort": arguments.cohort} | recipes)
+    if (facts.exists() or (folder / "metrics.json").exists()) and (not facts.exists() or facts.read_text() != said):
+        known = facts.read_text() if facts.exists() else "unknown arguments"
+        sys.exit(f"{folder} holds a run with {known}, not {said}: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     facts.write_text(said)
 

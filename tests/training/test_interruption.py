@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 
@@ -20,3 +21,19 @@ def test_before_the_first_step_a_signal_stops_at_once_then_after_the_step(number
         assert control.should_training_stop
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), number)
+
+
+def _signalled(number: int, answers) -> None:
+    os.kill(os.getpid(), number)
+    answers.put("at work")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_data_worker_leaves_signals_to_the_trainer(number):
+    fork = multiprocessing.get_context("fork")
+    answers = fork.Queue()
+    with Interruption():  # before the first step, when data workers start
+        worker = fork.Process(target=_signalled, args=(number, answers))
+        worker.start()
+    assert answers.get(timeout=30) == "at work"
+    worker.join(30)

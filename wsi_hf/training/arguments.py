@@ -50,7 +50,7 @@ class WsiTrainingArguments(TrainingArguments):
         default=0,
         metadata={
             "help": "steps before the model's own maps begin to replace the first ones of malignant slides, made from "
-            "kinds of tissue that they hold more of; 0: none (not in the paper)"
+            "kinds of tissue that they hold more of; 0, or uniform sampling: none (not in the paper)"
         },
     )
     max_epochs_unmapped: int = field(

@@ -20,6 +20,7 @@ from ..sampling.map_store import MapEntry, Round
 from ..sampling.patch_dataset import TrainingSlide
 from ..sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
 from ..sampling.tissue_kinds import BLOCK_PX, attainable, background, malignancy, texture
+from ..sampling.unreadable import retried
 from ..slides.replacing import write_text
 from ..slides.slide import Slide, SlideError
 from .discovery_picture import draw_discovery
@@ -50,27 +51,34 @@ def prepare(settings: MappingSettings) -> None:
     for stale in (_facts(settings), _picture(settings)):
         stale.unlink(missing_ok=True)
     entries = [store.save_map(result, -1) for result in results]
-    if settings.discovery_rounds:
-        discover(settings, entries)
+    discovered = discover(settings, entries) if settings.discovery_rounds else None
     store.publish(-1, Round(entries))
+    if discovered:
+        _tell(settings, entries, *discovered)
 
 
-def discover(settings: MappingSettings, entries: list[MapEntry]) -> None:
+def discover(settings: MappingSettings, entries: list[MapEntry]) -> tuple[list[np.ndarray], int] | None:
     """Raise Q in the first maps where tissue is of a kind that malignant slides hold more of.
 
     See `sampling.tissue_kinds`. What steers the choice of slides, the sum of Q, stays as it is.
+
+    Returns:
+        Q of each slide's windows, (n,), and how many kinds were found; None if none was.
     """
     labels = np.array([slide.label for slide in settings.slides])
     if not attainable(labels) or not settings.alpha:
         logger.warning(
             "discovery needs a dozen slides of each class and alpha > 0: the first patches are drawn uniformly"
         )
-        return
+        return None
     folder, numbers = Path(settings.folder) / WINDOWS, range(len(entries))
     folder.mkdir(exist_ok=True)
     try:
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-            described = pool.map(lambda number: _describe(settings, number, entries[number], folder), numbers)
+            described = pool.map(
+                lambda n: retried(lambda: _describe(settings, n, entries[n], folder), settings.slides[n].slide_id),
+                numbers,
+            )
             features = list(tqdm(described, desc="Describing tissue", total=len(entries), unit="slide"))
         q, found = malignancy(features, labels, settings.seed)
         del features
@@ -81,12 +89,12 @@ def discover(settings: MappingSettings, entries: list[MapEntry]) -> None:
             "no kind of tissue is significantly commoner in the malignant slides: the first patches are drawn "
             "uniformly. More slides make rarer tumour significant"
         )
-        return
+        return None
     elsewhere = background(q, labels, settings.alpha)
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
         raised = pool.map(lambda number: _raise(settings, entries[number], q[number], elsewhere), numbers)
         list(tqdm(raised, desc="Raising maps", total=len(entries), unit="slide"))
-    _tell(settings, entries, q, found)
+    return q, found
 
 
 def _tell(settings: MappingSettings, entries: list[MapEntry], q: list[np.ndarray], found: int) -> None:
@@ -97,14 +105,19 @@ def _tell(settings: MappingSettings, entries: list[MapEntry], q: list[np.ndarray
         shares.append(float(sum(np.sum(w > 0.5) for w in windows) / sum(map(len, windows))))
     facts = {"kinds_found": found, "share_of_benign_tissue": shares[0], "share_of_malignant_tissue": shares[1]}
     write_text(_facts(settings), json.dumps(facts))
-    draw_discovery(
-        settings, lambda slide: _centres(settings, settings.store.load_map(entries[slide].file)), q, _picture(settings)
-    )
     logger.info(
         "%d kinds of tissue are commoner in the malignant slides: %.2f %% of their tissue, %.2f %% of benign slides'; "
         "look at %s",
         *(found, 100 * shares[1], 100 * shares[0], _picture(settings)),
     )
+
+    def centres(slide: int) -> np.ndarray:
+        return _centres(settings, settings.store.load_map(entries[slide].file))
+
+    try:
+        draw_discovery(settings, centres, q, _picture(settings))
+    except (SlideError, OSError) as error:
+        logger.warning("%s cannot be drawn: %s", _picture(settings), error)
 
 
 def _facts(settings: MappingSettings) -> Path:

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a training tidily: the step is finished and a checkpoint saved."""
 
 import logging
+import os
 import signal
 import threading
 from types import FrameType
@@ -20,6 +21,7 @@ class Interruption(TrainerCallback):
     def __init__(self) -> None:
         self.asked = False
         self.stepping = False
+        self._process = os.getpid()
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -32,6 +34,8 @@ class Interruption(TrainerCallback):
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a data worker inherits this; when it ends is the trainer's to decide
         if not self.stepping:
             raise KeyboardInterrupt("stopped before the first step")
         if self.asked:

@@ -146,13 +146,14 @@ class Mapper:
 
         Benign ones alone while malignant slides keep their first maps: what looks malignant on them is wrong for sure.
         """
-        chosen, steps = self._choose_any(index, round_s)
+        skipped = set()
         if round_index < self.settings.discovery_rounds:
-            chosen = {slide: step for slide, step in chosen.items() if not self.settings.slides[slide].label}
-        return chosen, steps
+            skipped = {number for number, slide in enumerate(self.settings.slides) if slide.label}
+        chosen, steps = self._choose_any(index, round_s, skipped)
+        return {slide: step for slide, step in chosen.items() if slide not in skipped}, steps
 
-    def _choose_any(self, index: Round, round_s: float) -> tuple[dict[int, int], int]:
-        """The slides of a round, of both classes.
+    def _choose_any(self, index: Round, round_s: float, free: Collection[int]) -> tuple[dict[int, int], int]:
+        """The slides of a round, of both classes; some cost nothing.
 
         With a fixed number of slides a round is one step. Else it takes pairs until their tiles, at the speed measured
         in the round before, fill the time of a round of training.
@@ -162,8 +163,9 @@ class Mapper:
             slides = self.slide_sampler.choose(index.steps, last, sum_q, index.lost)
             return dict.fromkeys(slides, index.steps), index.steps + 1
         if not index.tiles_per_s:
-            return self.slide_sampler.fill(index.steps, last, sum_q, [1] * len(last), FIRST_SLIDES, index.lost)
-        tiles = [entry.tiles for entry in index.entries]
+            ones = [0 if slide in free else 1 for slide in range(len(last))]
+            return self.slide_sampler.fill(index.steps, last, sum_q, ones, FIRST_SLIDES, index.lost)
+        tiles = [0 if slide in free else entry.tiles for slide, entry in enumerate(index.entries)]
         return self.slide_sampler.fill(
             index.steps, last, sum_q, tiles, round_s * index.tiles_per_s * self.workers, index.lost
         )
