@@ -67,7 +67,6 @@ FEW = {  # as many of them as two CPU cores train on real tissue in an hour
     "uniform patches": UNIFORM,
     "beta_1 = 0": ["--beta_1", "0"],
     "alpha = 2": ["--alpha", "2"],
-    "eta = 5": ["--eta", "5"],
     **CHANGES["error_mass"],
 }
 SINGLE = ("beta_1", "warmup", "alpha", "eta", "error_mass", "map_age", "pretraining")
