@@ -193,6 +193,7 @@ def draw(rows: dict[str, list[dict[str, float]]], path: Path) -> None:
         axes.barh(y, np.mean(values), height=0.6, color="#c9d7e8")
         axes.plot(values, [y] * len(values), "o", color="#1f4e79", markersize=5)
     axes.set_yticks(range(len(rows)), list(rows))
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="pixel average precision on held-out slides; dots are seeds")
     axes.spines[["top", "right"]].set_visible(False)
