@@ -20,7 +20,7 @@ class Interruption(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = False
-        self.stepping = False
+        self._stepping = False
         self._process = os.getpid()
         self._previous: dict[int, Any] = {}
 
@@ -36,7 +36,7 @@ class Interruption(TrainerCallback):
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a data worker inherits this; when it ends is the trainer's to decide
-        if not self.stepping:
+        if not self._stepping:
             raise KeyboardInterrupt("stopped before the first step")
         if self.asked:
             raise KeyboardInterrupt("stopped at once")
@@ -44,7 +44,7 @@ class Interruption(TrainerCallback):
         logger.warning("Stopping after this step and saving a checkpoint; once more to stop at once.")
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.stepping = True
+        self._stepping = True
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.asked:

@@ -144,30 +144,22 @@ class Mapper:
     def _choose(self, round_index: int, index: Round, round_s: float) -> tuple[dict[int, int], int]:
         """The slides of a round, each with its step of the slide sampler, and the sampler's steps so far.
 
-        Benign ones alone while malignant slides keep their first maps: what looks malignant on them is wrong for sure.
-        """
-        skipped = set()
-        if round_index < self.settings.discovery_rounds:
-            skipped = {number for number, slide in enumerate(self.settings.slides) if slide.label}
-        chosen, steps = self._choose_any(index, round_s, skipped)
-        return {slide: step for slide, step in chosen.items() if slide not in skipped}, steps
-
-    def _choose_any(self, index: Round, round_s: float, free: Collection[int]) -> tuple[dict[int, int], int]:
-        """The slides of a round, of both classes; some cost nothing.
-
         With a fixed number of slides a round is one step. Else it takes pairs until their tiles, at the speed measured
-        in the round before, fill the time of a round of training.
+        in the round before, fill the time of a round of training. Benign ones alone while malignant slides keep their
+        first maps: what looks malignant on them is wrong for sure.
         """
         last, sum_q = [entry.step for entry in index.entries], [entry.sum_q for entry in index.entries]
+        left_out = set(index.lost)
+        if round_index < self.settings.discovery_rounds:
+            left_out |= {number for number, slide in enumerate(self.settings.slides) if slide.label}
         if self.settings.slides_per_round:
-            slides = self.slide_sampler.choose(index.steps, last, sum_q, index.lost)
+            slides = self.slide_sampler.choose(index.steps, last, sum_q, left_out)
             return dict.fromkeys(slides, index.steps), index.steps + 1
         if not index.tiles_per_s:
-            ones = [0 if slide in free else 1 for slide in range(len(last))]
-            return self.slide_sampler.fill(index.steps, last, sum_q, ones, FIRST_SLIDES, index.lost)
-        tiles = [0 if slide in free else entry.tiles for slide, entry in enumerate(index.entries)]
+            return self.slide_sampler.fill(index.steps, last, sum_q, [1] * len(last), FIRST_SLIDES, left_out)
+        tiles = [entry.tiles for entry in index.entries]
         return self.slide_sampler.fill(
-            index.steps, last, sum_q, tiles, round_s * index.tiles_per_s * self.workers, index.lost
+            index.steps, last, sum_q, tiles, round_s * index.tiles_per_s * self.workers, left_out
         )
 
     def _mine(self, chosen: Collection[int], entries: Sequence[MapEntry]) -> set[int]:
