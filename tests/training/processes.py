@@ -19,6 +19,14 @@ def begin(target: Callable[..., None], *args, environment: dict[str, str] | None
     return process
 
 
+def finish(process: BaseProcess, seconds: float = 540) -> None:
+    """Wait for a process to end; one that hangs is killed, and the test fails."""
+    process.join(seconds)
+    hangs = process.is_alive()
+    process.kill()
+    assert not hangs
+
+
 def run_ranks(ranks: int, target: Callable[..., None], *args) -> None:
     """Run target(*args) on so many ranks of one world, in an environment such as torchrun makes."""
     with socket.socket() as free:

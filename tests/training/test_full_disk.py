@@ -8,7 +8,7 @@ from wsi_hf.sampling.map_store import MappingError
 from wsi_hf.sampling.probability_map import default_map
 
 from .conftest import make_trainer
-from .processes import begin
+from .processes import begin, finish
 
 LIMIT = 16_000
 """Bytes a file may have: a true limit of the operating system, under which weights and indexes fit, maps do not."""
@@ -23,7 +23,7 @@ def save_under_a_limit(folder) -> None:
 
 def test_a_map_that_does_not_fit_names_its_slide_and_leaves_nothing(tmp_path):
     process = begin(save_under_a_limit, tmp_path)
-    process.join()
+    finish(process)
     assert process.exitcode == 0
 
 

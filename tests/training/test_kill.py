@@ -14,7 +14,7 @@ import torch
 from wsi_hf.cohorts.camelyon16 import load_cohort
 
 from .conftest import assert_equal, make_trainer, weights
-from .processes import begin, processes_of, wait_until
+from .processes import begin, finish, processes_of, wait_until
 
 KILLS = [("inline", "trainer")] * 6 + [("child", "trainer")] * 2 + [("child", "mapper")] * 2
 
@@ -35,7 +35,7 @@ def test_ten_kills_change_nothing(tmp_path, tiny_cohort):
     print(f"KILL_SEED={seed}")
     rng = random.Random(seed)
     begun = time.monotonic()
-    begin(train, tmp_path / "whole", tiny_cohort, "inline").join()
+    finish(begin(train, tmp_path / "whole", tiny_cohort, "inline"))
     span = time.monotonic() - begun
     whole, run = torch.load(tmp_path / "whole" / "done.pt"), tmp_path / "run"
 
@@ -49,13 +49,13 @@ def test_ten_kills_change_nothing(tmp_path, tiny_cohort):
             os.kill(process.pid, signal.SIGKILL)
         elif victim == "mapper" and mappers:
             os.kill(mappers[0], signal.SIGKILL)
-        process.join()
+        finish(process)
         wait_until(lambda: not processes_of(run))  # no orphans
         if (run / "done.pt").exists():
             check(run, whole)
             shutil.rmtree(run)
 
-    begin(train, run, tiny_cohort, "inline").join()
+    finish(begin(train, run, tiny_cohort, "inline"))
     check(run, whole)
 
 

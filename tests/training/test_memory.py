@@ -12,7 +12,7 @@ from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.slides.handles import configure_handles, pool
 
 from .conftest import SETTINGS
-from .processes import begin
+from .processes import begin, finish
 
 STEPS, WARM = 2000, 400
 ROOM = 24 * 2**20
@@ -46,7 +46,7 @@ def train(out: Path, cohort: Path) -> None:
 
 def test_two_thousand_steps_take_no_more_memory_than_the_first(tmp_path, tiny_cohort):
     process = begin(train, tmp_path, tiny_cohort)
-    process.join()
+    finish(process)
     assert process.exitcode == 0
     assert torch.load(tmp_path / "steps.pt") == STEPS
     files = list((tmp_path / "_mapping" / "maps").iterdir())

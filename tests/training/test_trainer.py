@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from wsi_hf import WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort
@@ -73,6 +74,38 @@ def test_a_resumed_run_ends_where_the_whole_one_does(tmp_path, slides, reference
     resumed = make_trainer(tmp_path, slides, save_strategy="steps", save_steps=3)
     resumed.train(resume_from_checkpoint=True)
     assert_equal(weights(resumed), reference)
+
+
+class Overtake(TrainerCallback):
+    """Holds the mapping child where the last round begins, so that the checkpoint is saved before the last maps."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            os.kill(self.trainer.mapping_process.child.process.pid, signal.SIGSTOP)
+
+    def on_save(self, args, state, control, **kwargs):
+        os.kill(self.trainer.mapping_process.child.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("mapping", ["inline", "child"])
+def test_a_run_that_ended_before_its_last_maps_goes_on(tmp_path, slides, mapping):
+    def go_on(name: str, mapping: str) -> dict[str, torch.Tensor]:
+        resumed = make_trainer(tmp_path / name, slides, mapping=mapping, max_steps=12)
+        resumed.train(resume_from_checkpoint=True)
+        return weights(resumed)
+
+    saving = {"save_strategy": "steps", "save_steps": 8}
+    make_trainer(tmp_path / "in step", slides, **saving).train()
+    behind, overtake = make_trainer(tmp_path / "behind", slides, mapping="child", **saving), Overtake()
+    overtake.trainer = behind
+    behind.callback_handler.callbacks.insert(0, overtake)
+    behind.train()
+    rounds = [
+        sorted(path.stem for path in tmp_path.glob(f"{name}/checkpoint-8/mapping/rounds/*"))
+        for name in ("in step", "behind")
+    ]
+    assert rounds == [["2", "3"], ["2"]]
+    assert_equal(go_on("behind", mapping), go_on("in step", "inline"))
 
 
 def test_a_checkpoint_without_its_maps_is_half_written_and_passed_over(tmp_path, slides):

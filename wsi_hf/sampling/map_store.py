@@ -116,12 +116,18 @@ class MapStore:
         wait_for(self.index_path(round_index), self.folder)
         return self.read(round_index)
 
-    def files_of(self, first_round: int, last_round: int) -> list[Path]:
-        """What a reader of these rounds needs: indexes, maps, and the weights of the last round."""
-        indexes = [self.index_path(r) for r in range(first_round, last_round + 1) if self.index_path(r).exists()]
-        maps = {self.folder / "maps" / entry.file for path in indexes for entry in self.read(int(path.stem)).entries}
-        weights = [self.weights_path(last_round)] if self.weights_path(last_round).exists() else []
-        return [*indexes, *sorted(maps), *weights]
+    def files_for(self, round_index: int) -> list[Path]:
+        """What a run needs that goes on in this round.
+
+        The indexes and maps that its next patches are drawn from, and the weights of the rounds that are still to be
+        mapped: a mapping process may be behind the training by as many rounds as the shuffle buffer holds.
+        """
+        finished = self.finished()
+        first = min(round_index - 1 - self.lag, finished[-1])
+        indexes = [r for r in finished if first <= r <= round_index and r >= 0]
+        maps = {self.folder / "maps" / entry.file for r in indexes for entry in self.read(r).entries}
+        unmapped = [r for r in range(finished[-1] + 1, round_index + 1) if self.weights_path(r).exists()]
+        return [*map(self.index_path, indexes), *sorted(maps), *map(self.weights_path, unmapped)]
 
     def _forget_before(self, round_index: int) -> None:
         finished = self.finished()

@@ -64,7 +64,7 @@ def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path, unr
     (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)  # written last, it marks a checkpoint as complete
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in store.files_of(max(0, round_index - 1 - store.lag), round_index):
+    for path in store.files_for(round_index):
         target = partial / path.relative_to(store.folder)
         target.parent.mkdir(exist_ok=True)
         if not path.stem.endswith(".-1"):  # default maps are made again from the slides

@@ -40,6 +40,7 @@ class MappingProcess:
         self.rank, self.ranks = rank, ranks
         self.inline_s = 0.0
         self._mapper: Mapper | None = None
+        self._next_round = 0  # of an inline mapping
         self.child: MappingChild | None = None
         self._others: MappingRanks | None = None
         if placement == "child" and rank == 0:
@@ -48,7 +49,8 @@ class MappingProcess:
             self._others = MappingRanks(settings.folder, mapping_ranks)
 
     def start(self, round_index: int) -> None:
-        """Begin with this round; its weights are handed over next."""
+        """Begin with this round. Its weights are there, or are handed over next."""
+        self._next_round = round_index
         if self.placement == "inline":
             self._mapper = Mapper(self.settings, self.device or "cpu", self.rank, self.ranks)
         for process in (self.child, self._others):
@@ -64,7 +66,9 @@ class MappingProcess:
             started = time.monotonic()
             threads = torch.get_num_threads()
             torch.set_num_threads(self.settings.threads)
-            self._mapper.map_round(round_index)
+            for unmapped in range(self._next_round, round_index + 1):
+                self._mapper.map_round(unmapped)
+            self._next_round = round_index + 1
             torch.set_num_threads(threads)
             self.inline_s += time.monotonic() - started
 

@@ -34,9 +34,10 @@ class RoundCallback(TrainerCallback):
         trainer.lost_slides.reasons = trainer.mapping_settings.store.newest().lost
         if args.process_index == 0:
             trainer.lost_slides.write()
-        if args.dynamic_sampling:
+        if args.dynamic_sampling and state.global_step < state.max_steps:
             round_index = state.global_step // args.steps_per_round
-            trainer.mapping_process.start(round_index)
+            # a mapping beside the training may have been behind it when the checkpoint was saved
+            trainer.mapping_process.start(min(round_index, trainer.mapping_settings.store.finished()[-1] + 1))
             trainer.mapping_process.hand_over(round_index, trainer.model, HandOver())
         trainer.pace.begin_round()
 
