@@ -5,7 +5,7 @@
     python benchmarks/ablation.py --grid low_burden --burden 0.0025 0.04
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic    # on your own slides
     python benchmarks/ablation.py --cohort MOSAIC --recipe mosaic-smooth --after mosaic
-    python benchmarks/ablation.py --grid few --cohort MOSAIC --recipe mosaic-smooth --init_from runs/mosaic
+    python benchmarks/ablation.py --grid single --cohort MOSAIC --recipe mosaic-quick
 
 Every cell is one run of examples/train_camelyon16.py: what is measured is what a user runs. Without --cohort each seed
 trains on a synthetic cohort of its own. Runs that are finished are not run again. Other arguments are passed on.
@@ -39,7 +39,8 @@ SCRIPTS = {  # instead of the example
 }
 METHOD = "dynamic + beta (the method)"
 UNIFORM, KL = ["--dynamic_sampling", "False"], ["--beta_1", "0", "--beta_1_warmup_steps", "0"]
-CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of the recipe "demo" at a time
+CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of "demo" or "mosaic-quick" at a time
+    "uniform": {"uniform patches": UNIFORM},
     "beta_1": {f"beta_1 = {b}": ["--beta_1", str(b)] for b in (0, 0.61, 0.9)},
     "warmup": {
         "beta_1 = 1 from the start": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "0"],
@@ -63,7 +64,7 @@ CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of the recipe "demo"
         for n, side, depth in ((32, 64, 3), (32, 64, 2), (128, 32, 3))
     },
 }
-SINGLE = ("beta_1", "warmup", "alpha", "eta", "error_mass", "map_age", "pretraining")
+SINGLE = ("uniform", "beta_1", "warmup", "alpha", "eta", "error_mass", "map_age", "pretraining")
 GRIDS: dict[str, dict[str, list[str]]] = {
     "claim": {
         "uniform + KL": [*UNIFORM, *KL],
@@ -74,13 +75,6 @@ GRIDS: dict[str, dict[str, list[str]]] = {
     "method": {METHOD: []},
     **{name: {METHOD: []} | cells for name, cells in CHANGES.items()},
     "single": {METHOD: []} | {name: cell for grid in SINGLE for name, cell in CHANGES[grid].items()},
-    "few": {  # as many of them as two CPU cores train on real tissue in an hour
-        METHOD: [],
-        "uniform patches": UNIFORM,
-        "beta_1 = 0": CHANGES["beta_1"]["beta_1 = 0"],
-        "alpha = 2": CHANGES["alpha"]["alpha = 2"],
-        **CHANGES["error_mass"],
-    },
     "low_burden": {"patches placed by an oracle": ["ORACLE"], METHOD: []},
     "supervision": {
         "uniform + KL": [*UNIFORM, *KL],
@@ -141,7 +135,9 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
         command = [sys.executable, str(script), "--output_dir", str(out), "--recipe", arguments.recipe, *common]
         with open(out / "log.txt", "w") as log:
             if AUTOENCODER in extra:
+                shape = {name: RECIPES[arguments.recipe].get(name) for name in ("filters", "depth", "mpp")}
                 before = [sys.executable, str(PRETRAIN), "--output_dir", str(out / "autoencoder"), *common]
+                before += [text for name, value in shape.items() if value for text in (f"--{name}", str(value))]
                 subprocess.run(before, check=True, stdout=log, stderr=subprocess.STDOUT)
                 extra = [str(out / "autoencoder") if argument == AUTOENCODER else argument for argument in extra]
             extra = [str(folder_of(seed, METHOD, arguments)) if argument == METHOD else argument for argument in extra]

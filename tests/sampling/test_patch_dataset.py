@@ -72,6 +72,12 @@ def test_benign_slides_are_drawn_by_error_mass_or_alike(store):
         assert {data.draw(i).slide for i in range(80, 120, 2)} == slides
 
 
+def test_benign_slides_without_any_error_mass_are_drawn_alike(store):
+    store.publish(1, Round([replace(entry, sum_q=0.0) for entry in store.read(1).entries]))
+    data = dataset(store, draw_from="all")
+    assert {data.draw(i).slide for i in range(80, 120, 2)} == {0, 1}
+
+
 def test_without_dynamic_sampling_all_is_round_zero(store):
     draws = [dataset(store, dynamic=False).draw(i) for i in range(80, 120)]
     assert {draw.map_round for draw in draws} == {-1}

@@ -22,6 +22,8 @@ def judge(watch: CollapseWatch, q_benign: float, q_malignant: float, beta_1: flo
     [
         (0.15, 0.16, 1.0, True),  # flat and next to no gradient left
         (0.001, 0.0015, 1.0, True),
+        (0.0, 0.0, 1.0, True),
+        (1e-39, 1e-36, 1.0, True),
         (0.49, 0.50, 1.0, False),  # flat, as at the start: the gradient is there
         (0.05, 0.25, 1.0, False),  # few patches look malignant, but those of malignant slides do
         (0.15, 0.16, 0.0, False),  # cross-entropy pushes back however small q is

@@ -144,7 +144,7 @@ class DynamicPatchDataset(Dataset):
         if label == 1 or not self.error_mass:
             return int(rng.choice(candidates))
         mass = np.array([entries[s].sum_q for s in candidates])
-        return int(rng.choice(candidates, p=mass / mass.sum()))
+        return int(rng.choice(candidates, p=mass / mass.sum() if mass.any() else None))  # none: all benign, everywhere
 
     def _read(self, draw: Draw) -> tuple[np.ndarray, tuple[float, float]]:
         """The patch and its centre in level-0 pixels. A slide that has failed before is not waited for again."""

@@ -12,6 +12,8 @@ ROUNDS = 3
 """Bad rounds in a row before anything is said."""
 VANISHED = 0.3
 """Less than this share of the malignant gradient is left."""
+GONE = 0.001
+"""With so little of it left it does not matter any more what tells what apart."""
 FLAT = 2.0
 """Malignant patches look less than so many times as malignant as benign ones: the maps tell nothing apart."""
 
@@ -56,7 +58,7 @@ class CollapseWatch:
             return None
         benign, malignant, left = self._means(beta_1)
         self._batches.clear()
-        vanished = left < VANISHED and malignant < FLAT * benign
+        vanished = left < GONE or (left < VANISHED and malignant < FLAT * benign)
         bad = vanished or (self._warms_up and beta_1 >= HARDENED and malignant < ALIKE * benign)
         self.bad_rounds = self.bad_rounds + 1 if bad else 0
         if self.bad_rounds != ROUNDS:
