@@ -54,9 +54,10 @@ RECIPES = {
     },
     # Goes on from "mosaic" (--init_from): few large patches, and logits averaged (not the paper's), because the maps of
     # real tissue are spotty without. Small patches discover, large ones finish: from random weights this learns less.
+    # Slides have no maps when it starts, so that it maps more of them a round.
     "mosaic-smooth": {
         **MOSAIC, "smoothing": 64, "patch_size": 320, "per_device_train_batch_size": 4, "max_steps": 600,
-        "learning_rate": 2e-3, "save_steps": 200,
+        "learning_rate": 2e-3, "slides_per_round": 44, "save_steps": 200,
     },
     # Mosaics in three minutes, for comparisons (benchmarks/ablation.py): half the resolution, both runs in one.
     "mosaic-quick": {

@@ -66,10 +66,11 @@ def plot_gallery(panels: Sequence[OverlayPanel], path: str | Path, slides_per_ro
         slides_per_row: pairs side by side.
     """
     across = min(slides_per_row, len(panels))
-    down = -(-len(panels) // across)
+    rows = [panels[start : start + across] for start in range(0, len(panels), across)]
+    heights = [_row_height(row) for row in rows]
     with rc_context({**STYLE, "axes.grid": False, "axes.titlepad": 6}):
-        figure = Figure(figsize=(5.6 * across + 0.8, _row_height(panels) * down + 0.3), layout="constrained")
-        axes = figure.subplots(down, 2 * across, squeeze=False)
+        figure = Figure(figsize=(5.6 * across + 0.8, sum(heights) + 0.3), layout="constrained")
+        axes = figure.subplots(len(rows), 2 * across, squeeze=False, height_ratios=heights)
         for cell in axes.flat:
             cell.set_axis_off()
             cell.set_anchor("NW")
