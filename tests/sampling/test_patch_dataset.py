@@ -78,6 +78,21 @@ def test_benign_slides_without_any_error_mass_are_drawn_alike(store):
     assert {data.draw(i).slide for i in range(80, 120, 2)} == {0, 1}
 
 
+def test_another_runs_maps_of_the_same_name_are_read_anew(store):
+    data = dataset(store, draw_from="all")
+    before = {data.draw(i).map_round for i in range(80, 120)}
+    store.publish(1, Round([replace(entry, round=7) for entry in store.read(1).entries]))
+    assert {data.draw(i).map_round for i in range(80, 120)} == before
+    data.forget_maps()
+    assert {data.draw(i).map_round for i in range(80, 120)} == {7}
+
+
+def test_a_round_that_is_not_kept_any_more_is_not_waited_for(store):
+    store.index_path(0).unlink()
+    with pytest.raises(ValueError, match="round 0 are not kept"):
+        store.wait(0)
+
+
 def test_without_dynamic_sampling_all_is_round_zero(store):
     draws = [dataset(store, dynamic=False).draw(i) for i in range(80, 120)]
     assert {draw.map_round for draw in draws} == {-1}

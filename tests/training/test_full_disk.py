@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from wsi_hf.sampling.map_store import MappingError
+from wsi_hf.sampling.map_store import MappingError, report_failure, wait_for
 from wsi_hf.sampling.probability_map import default_map
 
 from .conftest import make_trainer
@@ -24,6 +24,19 @@ def save_under_a_limit(folder) -> None:
 def test_a_map_that_does_not_fit_names_its_slide_and_leaves_nothing(tmp_path):
     process = begin(save_under_a_limit, tmp_path)
     finish(process)
+    assert process.exitcode == 0
+
+
+def fail_without_any_space(folder) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    report_failure(folder, "the mapping process ended")
+    with pytest.raises(MappingError, match="the disk may be full"):
+        wait_for(folder / "0.json", folder)
+
+
+def test_a_failure_is_told_even_where_nothing_can_be_written(tmp_path):
+    process = begin(fail_without_any_space, tmp_path)
+    finish(process, seconds=60)
     assert process.exitcode == 0
 
 

@@ -108,6 +108,24 @@ def test_a_run_that_ended_before_its_last_maps_goes_on(tmp_path, slides, mapping
     assert_equal(go_on("behind", mapping), go_on("in step", "inline"))
 
 
+@pytest.mark.parametrize("mapping", ["inline", "child"])
+def test_a_run_resumed_at_its_end_trains_no_further(tmp_path, slides, mapping):
+    trained = make_trainer(tmp_path, slides, mapping=mapping, max_steps=7, save_strategy="steps", save_steps=7)
+    trained.train()
+    resumed = make_trainer(tmp_path, slides, mapping=mapping, max_steps=7)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 7
+    assert_equal(weights(resumed), weights(trained))
+
+
+def test_a_checkpoint_of_other_rounds_is_refused(tmp_path, slides):
+    make_trainer(tmp_path, slides, save_strategy="steps", save_steps=8).train()
+    with pytest.raises(ValueError, match="steps_per_round"):
+        make_trainer(tmp_path, slides, max_steps=12, steps_per_round=1).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="shuffle_buffer"):
+        make_trainer(tmp_path, slides, max_steps=12, shuffle_buffer=9).train(resume_from_checkpoint=True)
+
+
 def test_a_checkpoint_without_its_maps_is_half_written_and_passed_over(tmp_path, slides):
     make_trainer(tmp_path, slides, save_strategy="steps", save_steps=4).train()
     shutil.rmtree(tmp_path / "checkpoint-8" / "mapping")
@@ -159,6 +177,14 @@ def test_evaluation_is_slide_level_and_finds_the_best_checkpoint(tmp_path, slide
     assert trainer.evaluate()["eval_slide_auc"] == trainer.state.best_metric
 
 
+def test_other_slides_are_evaluated_anew(tmp_path, slides):
+    trainer = make_trainer(tmp_path, slides, max_steps=1)
+    trainer.train()
+    two = slides.select([0, len(slides) - 1])
+    whole, part, again = trainer.evaluate(), trainer.evaluate(two), trainer.evaluate()
+    assert (whole, part["eval_slides"]) == (again, 2)
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path, slides):
     from wsi_hf.training.mapping_process import FolderLock
 
@@ -195,7 +221,12 @@ def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path,
     trainer.mapping_process.child.launch = launch_and_kill
     with pytest.raises(MappingError, match="code -9, twice"):
         trainer.train()
-    assert list(tmp_path.glob("checkpoint-*/mapping"))
+    (state,) = tmp_path.glob("checkpoint-*/trainer_state.json")
+
+    saved = state.stat().st_ino
+    with pytest.raises(MappingError, match="code -9, twice"):  # at the same step: nothing to save
+        trainer.train(resume_from_checkpoint=True)
+    assert state.stat().st_ino == saved
 
 
 SCRIPT = """

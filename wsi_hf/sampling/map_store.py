@@ -18,6 +18,7 @@ from ..slides.replacing import write_text
 from .probability_map import ProbabilityMap
 
 POLL_S = 0.02
+FAILED = "failed.txt"
 
 
 class MappingError(RuntimeError):
@@ -112,7 +113,14 @@ class MapStore:
 
         Raises:
             MappingError: the mapping process failed; the message holds its traceback.
+            ValueError: the round is not kept any more.
         """
+        finished = self.finished()
+        if finished and finished[-1] > round_index and not self.index_path(round_index).exists():
+            raise ValueError(
+                f"the maps of round {round_index} are not kept any more. Resume with the "
+                " shuffle_buffer, batch and number of processes that the checkpoint was saved under"
+            )
         wait_for(self.index_path(round_index), self.folder)
         return self.read(round_index)
 
@@ -146,17 +154,26 @@ class MapStore:
                 path.unlink(missing_ok=True)
 
 
+def report_failure(folder: Path, said: str) -> None:
+    """Tell all who wait for maps that there will be none; on a full disk without saying why."""
+    try:
+        write_text(folder / FAILED, said)
+    except OSError:
+        (folder / FAILED).touch()
+
+
 def wait_for(path: Path, folder: Path) -> None:
     """Return when `path` exists.
 
     Raises:
         MappingError: `failed.txt` appeared in the mapping folder instead.
     """
-    failed = folder / "failed.txt"
+    failed = folder / FAILED
     while not path.exists():
         trainer = multiprocessing.parent_process()  # None but in a data worker
         if trainer is not None and not trainer.is_alive():
             raise MappingError("the training process is gone")
         if failed.exists():
-            raise MappingError(f"the mapping process failed:\n{failed.read_text()}")
+            said = failed.read_text() or f"nothing could be written in {folder}; the disk may be full"
+            raise MappingError(f"the mapping process failed:\n{said}")
         time.sleep(POLL_S)

@@ -115,6 +115,12 @@ class DynamicPatchDataset(Dataset):
             "report": json.dumps(report) if any(report.values()) else "",
         }
 
+    def forget_maps(self) -> None:
+        """To be called where another run begins: it makes other maps under the same names."""
+        self._failed.clear()
+        self._index.cache_clear()  # of all data sets, at no harm
+        self._sampler.cache_clear()
+
     def draw(self, i: int, left_out: Collection[int] = ()) -> Draw:
         """Where item i comes from; once more, without the slides in `left_out`, after these could not be read."""
         label, place = i % 2, i // 2  # place in the stream of its class

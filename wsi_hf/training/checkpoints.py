@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..sampling.map_store import MapStore
+from ..sampling.map_store import FAILED, MapStore
 from ..sampling.unreadable import file_stamp
 from ..slides.replacing import write_text
 from .first_maps import WINDOWS
@@ -40,7 +40,7 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
         if not (keep_first_maps and path.stem.split(".")[-1] == "-1"):
             path.unlink()
-    for path in [folder / "failed.txt", folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
+    for path in [folder / FAILED, folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
         path.unlink(missing_ok=True)
     if checkpoint is None:
         for path in folder.glob("draws.*.csv"):
@@ -72,6 +72,20 @@ def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path, unr
     write_text(partial / UNREADABLE, json.dumps(unreadable))
     shutil.rmtree(checkpoint / "mapping", ignore_errors=True)
     partial.rename(checkpoint / "mapping")
+
+
+def check_weights(store: MapStore, first_round: int, round_index: int) -> None:
+    """What a mapping needs that begins with `first_round` while the training goes on in `round_index`.
+
+    Raises:
+        ValueError: weights are missing, because the checkpoint is of a run with other rounds.
+    """
+    missing = [r for r in range(first_round, round_index) if not store.weights_path(r).exists()]
+    if missing:
+        raise ValueError(
+            f"the checkpoint cannot be resumed from: the weights of its rounds {missing} are missing. "
+            "Go on with the arguments that it was saved under; steps_per_round above all"
+        )
 
 
 def newest_checkpoint(output_dir: str | Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..slides.replacing import write_text
+from ..sampling.map_store import report_failure
 from .mapping import Mapper, MappingSettings
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class MappingChild:
         self.process: subprocess.Popen | None = None
         self._watcher: threading.Thread | None = None
         self._closing = False
+        self._launching = threading.Lock()
 
     def start(self, round_index: int) -> None:
         """Begin with this round."""
@@ -52,7 +53,8 @@ class MappingChild:
 
     def close(self) -> None:
         """End it; a round that it has begun is not needed any more."""
-        self._closing = True
+        with self._launching:
+            self._closing = True
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -82,17 +84,17 @@ class MappingChild:
         for attempt in (1, 2):
             assert self.process is not None
             code = self.process.wait()
-            if self._closing:
-                return
             said = f"the mapping process (pid {self.process.pid}) ended with code {code}"
-            if attempt == 1:
-                logger.warning("%s; it is started again. Its log: %s", said, self.log_path)
-                finished = [int(path.stem) for path in (self.folder / "rounds").glob("*.json")]
-                self.launch(max([round_index, *(r + 1 for r in finished)]))
+            with self._launching:
+                if self._closing:
+                    return
+                if attempt == 1:
+                    logger.warning("%s; it is started again. Its log: %s", said, self.log_path)
+                    finished = [int(path.stem) for path in (self.folder / "rounds").glob("*.json")]
+                    self.launch(max([round_index, *(r + 1 for r in finished)]))
         tail = self.log_path.read_text(errors="replace")[-4000:]
-        write_text(
-            self.folder / "failed.txt",
-            f"{said}, twice. The end of {self.log_path} (empty where the disk is full):\n{tail}",
+        report_failure(
+            self.folder, f"{said}, twice. The end of {self.log_path} (empty where the disk is full):\n{tail}"
         )
 
     @property

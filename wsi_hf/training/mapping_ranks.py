@@ -23,6 +23,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import NoReturn
 
+from ..sampling.map_store import FAILED, report_failure
 from ..slides.replacing import write_text
 from .mapping import MappingSettings
 from .mapping_child import MappingChild
@@ -113,14 +114,18 @@ class MappingRanks:
     def _watch(self, names: list[str]) -> None:
         files = [self._session.with_name(f"{name}.json") for name in names]
         signs = [_SignOfLife(file) for file in files]
-        facts = [json.loads(file.read_text()) for file in files]
+        try:
+            facts = [json.loads(file.read_text()) for file in files]
+        except FileNotFoundError as error:
+            report_failure(self.folder, f"a mapping rank is gone as soon as it came: {error}")
+            return
         near = [fact["host"] == socket.gethostname() and _exists(fact["pid"]) for fact in facts]
         while not self._ended.wait(POLL_S):
             for worker, sign in enumerate(signs):
                 fact = facts[worker]
                 if sign.gone() or (near[worker] and not _exists(fact["pid"])):
                     said = f"the mapping rank {worker} (pid {fact['pid']} on {fact['host']}) is gone"
-                    write_text(self.folder / "failed.txt", said)
+                    report_failure(self.folder, said)
                     return
 
     def _there(self) -> dict[int, str]:
@@ -161,7 +166,7 @@ def serve(folder: Path, worker: int, workers: int, device: str | None) -> NoRetu
                 break
             time.sleep(POLL_S)
         child.close()
-        code = int((folder / "failed.txt").exists())
+        code = int((folder / FAILED).exists())
     beat.stop()
     sys.exit(code)
 

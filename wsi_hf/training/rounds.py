@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import TrainerCallback
 
-from .checkpoints import begin_folder
+from .checkpoints import begin_folder, check_weights
 from .first_maps import prepare
 from .mapping import HandOver, save_architecture
 
@@ -31,13 +31,17 @@ class RoundCallback(TrainerCallback):
             save_architecture(trainer.model, trainer.image_processor, trainer.mapping_settings.folder)
             prepare(trainer.mapping_settings)
         trainer.accelerator.wait_for_everyone()
+        trainer.patches.forget_maps()
         trainer.lost_slides.reasons = trainer.mapping_settings.store.newest().lost
         if args.process_index == 0:
             trainer.lost_slides.write()
         if args.dynamic_sampling and state.global_step < state.max_steps:
             round_index = state.global_step // args.steps_per_round
             # a mapping beside the training may have been behind it when the checkpoint was saved
-            trainer.mapping_process.start(min(round_index, trainer.mapping_settings.store.finished()[-1] + 1))
+            first_round = min(round_index, trainer.mapping_settings.store.finished()[-1] + 1)
+            if args.process_index == 0:
+                check_weights(trainer.mapping_settings.store, first_round, round_index)
+            trainer.mapping_process.start(first_round)
             trainer.mapping_process.hand_over(round_index, trainer.model, HandOver())
         trainer.pace.begin_round()
 

@@ -28,7 +28,7 @@ from ..sampling.map_store import MappingError
 from ..sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
 from ..slides.slide import Slide
 from .arguments import WsiTrainingArguments
-from .checkpoints import keep_maps, newest_checkpoint
+from .checkpoints import begin_folder, keep_maps, newest_checkpoint
 from .collapse import CollapseWatch
 from .first_maps import prepare
 from .interruption import Interruption
@@ -147,6 +147,8 @@ class WsiTrainer(PublishingTrainer):
             with interruption:
                 result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         except MappingError:
+            if self.resume_folder and self.resume_folder.name == f"checkpoint-{self.state.global_step}":
+                raise  # nothing is new, and saving over the only good checkpoint may fail as the mapping did
             try:
                 self._save_checkpoint(self.model, trial=None, unreadable=self.lost_slides.pending)
             except (OSError, RuntimeError) as error:  # a full disk, most likely what ended the mapping too
@@ -162,6 +164,13 @@ class WsiTrainer(PublishingTrainer):
         if self.lost_slides.too_many:
             raise self.lost_slides.error()
         return result
+
+    def _run_epoch(self, **kwargs):  # type: ignore[override]
+        """None where a resumed run is at its end already: transformers 5.23 would train a step beyond it."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(**kwargs)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         started = time.monotonic()
@@ -249,7 +258,8 @@ class WsiTrainer(PublishingTrainer):
         folder = Path(self.mapping_settings.folder) / name
         settings = self._settings(self.args, training_slides(dataset), folder)
         settings = dataclasses.replace(settings, discovery_rounds=0)
-        if self.args.process_index == 0 and not (folder / "rounds" / "-1.json").exists():
+        if self.args.process_index == 0:
+            begin_folder(settings, checkpoint=None)
             prepare(settings)
         self.accelerator.wait_for_everyone()
         return settings
