@@ -19,7 +19,7 @@ def begin(target: Callable[..., None], *args, environment: dict[str, str] | None
     return process
 
 
-def finish(process: BaseProcess, seconds: float = 540) -> None:
+def finish(process: BaseProcess, seconds: float = 900) -> None:
     """Wait for a process to end; one that hangs is killed, and the test fails."""
     process.join(seconds)
     hangs = process.is_alive()

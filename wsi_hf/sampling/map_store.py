@@ -118,8 +118,8 @@ class MapStore:
         finished = self.finished()
         if finished and finished[-1] > round_index and not self.index_path(round_index).exists():
             raise ValueError(
-                f"the maps of round {round_index} are not kept any more. Resume with the "
-                " shuffle_buffer, batch and number of processes that the checkpoint was saved under"
+                f"the maps of round {round_index} are not kept any more. Resume with the shuffle_buffer, batch and "
+                "number of processes that the checkpoint was saved under"
             )
         wait_for(self.index_path(round_index), self.folder)
         return self.read(round_index)
