@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..sampling.map_store import report_failure
+from ..sampling.map_store import MapStore, report_failure
 from .mapping import Mapper, MappingSettings
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,7 @@ class MappingChild:
                     return
                 if attempt == 1:
                     logger.warning("%s; it is started again. Its log: %s", said, self.log_path)
-                    finished = [int(path.stem) for path in (self.folder / "rounds").glob("*.json")]
-                    self.launch(max([round_index, *(r + 1 for r in finished)]))
+                    self.launch(max(round_index, MapStore(self.folder).finished()[-1] + 1))
         tail = self.log_path.read_text(errors="replace")[-4000:]
         report_failure(
             self.folder, f"{said}, twice. The end of {self.log_path} (empty where the disk is full):\n{tail}"
