@@ -28,10 +28,10 @@ from train_camelyon16 import RECIPES
 
 from wsi_hf import Slide, WsiImageProcessor, WsiUNetForSegmentation, find_tissue
 from wsi_hf.cohorts.camelyon16 import load_cohort, open_slide, split_validation
-from wsi_hf.evaluation.cohort import write_evaluation
 from wsi_hf.evaluation.judging import JudgedMaps, JudgingSettings, judge_maps, outline_of
 from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.results import evaluate_records
+from wsi_hf.reports.cohort import write_evaluation
 
 TILE_PX = 96
 HALO_PX = 32  # read round a strip of tiles, so that the padding of convolutions stays outside

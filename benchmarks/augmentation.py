@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from wsi_hf import Slide, WsiUNetConfig, WsiUNetForSegmentation, find_tissue
 from wsi_hf.cohorts.synthetic import cohort_slides, render
-from wsi_hf.evaluation.contact_sheet import plot_contact_sheet
+from wsi_hf.reports.contact_sheet import plot_contact_sheet
 from wsi_hf.sampling.augmentation import PatchAugmentation
 
 TISSUE_MPP = 8.0

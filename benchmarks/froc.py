@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wsi_hf.evaluation.detections import find_detections
-from wsi_hf.evaluation.froc import froc
-from wsi_hf.evaluation.froc_bootstrap import froc_interval
+from wsi_hf.evaluation.froc.detections import find_detections
+from wsi_hf.evaluation.froc.interval import froc_interval
+from wsi_hf.evaluation.froc.scoring import froc
 from wsi_hf.evaluation.pixel import PixelScores
 from wsi_hf.evaluation.roc import roc_auc
 

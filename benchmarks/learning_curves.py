@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from wsi_hf.cohorts.camelyon16 import load_cohort
-from wsi_hf.evaluation.cohort import evaluate_cohort
 from wsi_hf.inference.loading import load_model
+from wsi_hf.reports.cohort import evaluate_cohort
 
 Curve = dict[int, float]  # average precision of each step
 

@@ -14,7 +14,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 import train_camelyon16
 
-import wsi_hf.training.first_maps
+import wsi_hf.mapping.first_maps
 from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.inference.streaming import tissue_mask
 from wsi_hf.slides.annotations import rasterize, read_asap

@@ -32,8 +32,8 @@ from wsi_hf import Slide, WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentati
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.piecewise import fold_batch_norm
 from wsi_hf.inference.reading import TileReader
-from wsi_hf.inference.segmentation import stream_tiles
 from wsi_hf.inference.tiling import TileGrid
+from wsi_hf.segmentation.segmentation import stream_tiles
 
 Row = tuple[str, float, str]
 clock = time.perf_counter

@@ -18,8 +18,8 @@ from accelerate import PartialState
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
 import wsi_hf
-from wsi_hf.evaluation.cohort import evaluate_cohort
-from wsi_hf.evaluation.report import summary_lines
+from wsi_hf.evaluation.summary import summary_lines
+from wsi_hf.reports.cohort import evaluate_cohort
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from transformers import HfArgumentParser, set_seed
 from wsi_hf import WsiImageProcessor, WsiTrainingArguments, WsiUNetConfig, WsiUNetForReconstruction
 from wsi_hf.cohorts.camelyon16 import load_cohort, split_validation
 from wsi_hf.cohorts.synthetic import synthesize_cohort
-from wsi_hf.evaluation.contact_sheet import plot_contact_sheet
+from wsi_hf.reports.contact_sheet import plot_contact_sheet
 from wsi_hf.training.pretraining import WsiPretrainer
 
 # Small enough for two CPU cores and the recipe "demo" of train_camelyon16.py.

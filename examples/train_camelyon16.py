@@ -21,9 +21,9 @@ from transformers import HfArgumentParser, set_seed
 from wsi_hf import WsiImageProcessor, WsiTrainer, WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort, split_validation
 from wsi_hf.cohorts.synthetic import synthesize_cohort
-from wsi_hf.evaluation.cohort import evaluate_cohort
-from wsi_hf.evaluation.run import plot_run
 from wsi_hf.hub.push import push_run
+from wsi_hf.reports.cohort import evaluate_cohort
+from wsi_hf.reports.run import plot_run
 
 MOSAIC = {  # what both recipes for mosaics share
     "filters": 16, "depth": 3, "bf16": True, "warmup_steps": 0.1, "alpha": 8.0, "draw_from": "all",

@@ -8,11 +8,20 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "wsi_hf"
 FLOORS = [
     {"models", "slides", "hub"},
-    {"cohorts", "inference"},
-    {"sampling", "evaluation"},
-    {"training"},
+    {"cohorts", "inference", "sampling"},
+    {"segmentation", "mapping"},
+    {"evaluation", "training"},
+    {"reports"},
     {"cli", "__init__"},
 ]
+LONGEST = {  # lines; to be shortened, never to be added to
+    "trainer.py": 349,
+    "cli.py": 352,
+    "slide.py": 289,
+    "camelyon16.py": 287,
+    "pixel.py": 254,
+    "lymph_node.py": 251,
+}
 FLOOR_OF = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -56,4 +65,11 @@ def test_only_mapping_joins_inference_to_sampling():
     joining = [
         p for p in PACKAGE.rglob("*.py") if {"inference", "sampling"} <= imported_rooms(p) and room_of(p) != "__init__"
     ]
-    assert {path.name for path in joining} <= {"mapping.py", "first_maps.py", "trainer.py"}
+    assert {path.name for path in joining} <= {"mapper.py", "first_maps.py", "trainer.py"}
+
+
+@pytest.mark.parametrize("room", sorted({path.parent for path in PACKAGE.rglob("*.py")}), ids=lambda p: p.name)
+def test_rooms_and_files_stay_small(room):
+    files = [path for path in room.glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= 14
+    assert not [path.name for path in files if len(path.read_text().splitlines()) > LONGEST.get(path.name, 250)]

@@ -7,22 +7,22 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .inference.loading import AutoModelForSemanticSegmentation as CheckedAutoModel
-from .inference.pipeline import WsiSegmentationPipeline
 from .models.configuration_wsi_unet import WsiUNetConfig
 from .models.divergence import beta_1_for, beta_divergence
 from .models.image_processing_wsi import WsiImageProcessor
 from .models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation, WsiUNetModel
 from .models.slide_head import slide_logits
+from .segmentation.pipeline import WsiSegmentationPipeline
 
 if TYPE_CHECKING:
     from .cohorts.camelyon16 import load_cohort, split_validation
     from .cohorts.synthetic import synthesize_cohort
-    from .evaluation.froc import froc
+    from .evaluation.froc.scoring import froc
     from .evaluation.roc import roc_auc
-    from .inference.segmentation import segment_slide
     from .sampling.patch_sampler import PatchSampler
     from .sampling.probability_map import ProbabilityMap
     from .sampling.slide_sampler import SlideSampler
+    from .segmentation.segmentation import segment_slide
     from .slides.slide import Slide
     from .slides.tissue import find_tissue
     from .training.arguments import WsiTrainingArguments
@@ -39,10 +39,10 @@ _LAZY = {
     "WsiTrainer": "training.trainer",
     "WsiTrainingArguments": "training.arguments",
     "find_tissue": "slides.tissue",
-    "froc": "evaluation.froc",
+    "froc": "evaluation.froc.scoring",
     "load_cohort": "cohorts.camelyon16",
     "roc_auc": "evaluation.roc",
-    "segment_slide": "inference.segmentation",
+    "segment_slide": "segmentation.segmentation",
     "split_validation": "cohorts.camelyon16",
     "synthesize_cohort": "cohorts.synthetic",
 }

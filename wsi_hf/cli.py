@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsi_hf.inference.network import PixelNetwork
-    from wsi_hf.inference.pipeline import WsiSegmentationPipeline
+    from wsi_hf.segmentation.pipeline import WsiSegmentationPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -208,8 +208,8 @@ def evaluate(
     from accelerate import PartialState
 
     from wsi_hf.cohorts.camelyon16 import load_cohort
-    from wsi_hf.evaluation.cohort import evaluate_cohort
-    from wsi_hf.evaluation.report import summary_lines
+    from wsi_hf.evaluation.summary import summary_lines
+    from wsi_hf.reports.cohort import evaluate_cohort
 
     # a process that is done waits for the others, however long their slides take
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(days=7))
@@ -241,7 +241,7 @@ def _check(cohort: Path, mpp: float | None) -> int:
 
 def figures(out: Path, evaluated: Path | None) -> int:
     """Draw Figure 1, and Figures 3 and 4 from an evaluated folder."""
-    from wsi_hf.evaluation.paper_figures import plot_paper_figures
+    from wsi_hf.reports.paper_figures import plot_paper_figures
 
     for path in plot_paper_figures(out, evaluated):
         print(path)
@@ -280,7 +280,7 @@ def push(
 
 
 def _describe(path: Path, mpp: float | None, tile_size: int | None, network: "PixelNetwork") -> dict[str, Any]:
-    from wsi_hf.inference.estimate import estimate
+    from wsi_hf.segmentation.estimate import estimate
     from wsi_hf.slides.slide import Slide
     from wsi_hf.slides.tissue import find_tissue
 
@@ -311,7 +311,7 @@ def _pipeline(
 
     import wsi_hf  # noqa: F401  registers the model
     from wsi_hf.inference.loading import load_model
-    from wsi_hf.inference.pipeline import WsiSegmentationPipeline
+    from wsi_hf.segmentation.pipeline import WsiSegmentationPipeline
 
     if threads:
         torch.set_num_threads(threads)
@@ -342,7 +342,7 @@ def _network(
 
 def _expanded(paths: list[Path]) -> list[Path]:
     """Slides, with the slides of folders in their place."""
-    from wsi_hf.inference.pipeline import is_folder_of_dicom, slides_in
+    from wsi_hf.segmentation.pipeline import is_folder_of_dicom, slides_in
 
     nested = (slides_in(path) if path.is_dir() and not is_folder_of_dicom(path) else [path] for path in paths)
     return [slide for slides in nested for slide in slides]

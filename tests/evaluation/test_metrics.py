@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import wsi_hf.evaluation.metrics
-from wsi_hf.evaluation.froc import froc
+from wsi_hf.evaluation.froc.scoring import froc
 from wsi_hf.evaluation.metrics.froc.froc import Froc
 from wsi_hf.evaluation.metrics.slide_auc.slide_auc import SlideAuc
 from wsi_hf.evaluation.roc import roc_auc

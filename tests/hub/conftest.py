@@ -16,8 +16,8 @@ from huggingface_hub import constants
 
 from wsi_hf import WsiTrainer, WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort
-from wsi_hf.evaluation.cohort import evaluate_cohort
-from wsi_hf.evaluation.run import plot_run
+from wsi_hf.reports.cohort import evaluate_cohort
+from wsi_hf.reports.run import plot_run
 
 from .hub_server import TOKEN, HubServer
 

@@ -107,12 +107,12 @@ def test_neither_import_nor_flag_asks_for_the_flag(cells, cell):
 
 @pytest.mark.parametrize("cell", ["pipeline, imported", "pipeline, imported, flag", "remote pipeline, imported, flag"])
 def test_the_pipeline_of_the_imported_package(cells, cell):
-    assert cells[cell].out.strip() == "wsi_hf.inference.pipeline", cells[cell].error
+    assert cells[cell].out.strip() == "wsi_hf.segmentation.pipeline", cells[cell].error
 
 
 def test_the_remote_pipeline_works_without_the_import(cells):
     cell = cells["remote pipeline, installed, flag"]
-    assert cell.out.strip() == "wsi_hf.inference.pipeline", cell.error
+    assert cell.out.strip() == "wsi_hf.segmentation.pipeline", cell.error
 
 
 def test_the_remote_pipeline_wants_the_flag_from_everybody(cells):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from wsi_hf import Slide, WsiUNetConfig, WsiUNetForSegmentation, segment_slide
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.segmentation import stream_tiles
+from wsi_hf.segmentation.segmentation import stream_tiles
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.pyramid import write_pyramid
 

@@ -14,7 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from wsi_hf import WsiImageProcessor
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.piecewise import fold_batch_norm, halos
-from wsi_hf.inference.segmentation import segment_slide, stream_tiles
+from wsi_hf.segmentation.segmentation import segment_slide, stream_tiles
 
 from .conftest import noise, stitched, tiny_model, whole_slide_logits, write_slide
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
+from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.sampling import unreadable
 from wsi_hf.sampling.unreadable import retried
 from wsi_hf.slides.handles import pool
 from wsi_hf.slides.slide import Slide, SlideError
-from wsi_hf.training.first_maps import prepare
 from wsi_hf.training.lost_slides import LostSlidesError
 
 from .conftest import assert_equal, make_trainer, weights

@@ -1,0 +1,1 @@
+"""Folders and tables in, lists of labelled slides out."""

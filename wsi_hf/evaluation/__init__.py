@@ -1,0 +1,1 @@
+"""Maps and annotations in, numbers out."""

@@ -13,17 +13,17 @@ from tqdm.auto import tqdm
 
 from wsi_hf.cohorts.camelyon16 import open_slide
 from wsi_hf.evaluation.blocks import MapLike, read_block, row_blocks
-from wsi_hf.evaluation.detections import find_detections
-from wsi_hf.evaluation.overlays import reduce_map
+from wsi_hf.evaluation.froc.detections import find_detections
+from wsi_hf.evaluation.froc.polygon_mask import PolygonMask
+from wsi_hf.evaluation.panels import reduce_map
 from wsi_hf.evaluation.pixel import PixelCounts, count_pixels
-from wsi_hf.evaluation.polygon_mask import PolygonMask
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.outputs import describe_damages
-from wsi_hf.inference.provenance import model_fingerprint, slide_fingerprint
 from wsi_hf.inference.reading import read_contained
-from wsi_hf.inference.segmentation import segment_slide
+from wsi_hf.segmentation.outputs import describe_damages
+from wsi_hf.segmentation.provenance import model_fingerprint, slide_fingerprint
+from wsi_hf.segmentation.segmentation import segment_slide
 from wsi_hf.slides.annotations import read_asap
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from wsi_hf.evaluation.blocks import MapLike, read_block, row_blocks
 from wsi_hf.evaluation.bootstrap import percentile_interval, slide_resamples
 from wsi_hf.evaluation.estimates import Estimate
-from wsi_hf.evaluation.lesions import grow
+from wsi_hf.evaluation.froc.lesions import grow
 
 N_CODES = 2**16
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import expit
 from shapely import MultiPolygon
 
-from wsi_hf.evaluation.overlays import OverlayPanel
+from wsi_hf.evaluation.panels import OverlayPanel
 from wsi_hf.evaluation.pixel import PixelCounts
 from wsi_hf.slides.replacing import replacing
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from wsi_hf.cohorts.camelyon16 import LABELS
-from wsi_hf.evaluation.detection_files import write_detections
 from wsi_hf.evaluation.estimates import json_number
-from wsi_hf.evaluation.froc import froc
-from wsi_hf.evaluation.froc_bootstrap import FrocInterval, froc_interval
-from wsi_hf.evaluation.froc_curve import Convention, FrocResult
-from wsi_hf.evaluation.masks import mask_from_polygons, mask_scale
+from wsi_hf.evaluation.froc.curve import Convention, FrocResult
+from wsi_hf.evaluation.froc.detection_files import write_detections
+from wsi_hf.evaluation.froc.interval import FrocInterval, froc_interval
+from wsi_hf.evaluation.froc.masks import mask_from_polygons, mask_scale
+from wsi_hf.evaluation.froc.scoring import froc
 from wsi_hf.evaluation.pixel import PixelResult, PixelScores
 from wsi_hf.evaluation.records import SlideRecord
-from wsi_hf.evaluation.report import metrics, roc_figure
 from wsi_hf.evaluation.roc import RocResult, roc_auc
 from wsi_hf.evaluation.slide_score import AREA_UM2
+from wsi_hf.evaluation.summary import metrics, roc_figure
 from wsi_hf.slides.replacing import replacing
 
 

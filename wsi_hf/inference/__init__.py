@@ -1,1 +1,1 @@
-"""A model and a slide in, a probability map out."""
+"""A network on tiles, logits out: exact tiling, reading, memory."""

@@ -14,8 +14,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..slides.replacing import write_text
-from .probability_map import ProbabilityMap
+from wsi_hf.sampling.probability_map import ProbabilityMap
+from wsi_hf.slides.replacing import write_text
 
 POLL_S = 0.02
 FAILED = "failed.txt"

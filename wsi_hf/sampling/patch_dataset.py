@@ -14,10 +14,10 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from ..slides.slide import Slide, SlideError
-from .map_store import MapStore, Round
-from .patch_sampler import PatchSampler
-from .unreadable import retried
+from wsi_hf.sampling.map_store import MapStore, Round
+from wsi_hf.sampling.patch_sampler import PatchSampler
+from wsi_hf.sampling.unreadable import retried
+from wsi_hf.slides.slide import Slide, SlideError
 
 
 @dataclass(frozen=True)

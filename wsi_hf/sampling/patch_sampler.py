@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .probability_map import ProbabilityMap, decode_cells
+from wsi_hf.sampling.probability_map import ProbabilityMap, decode_cells
 
 
 class PatchSampler:

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from ..slides.replacing import replacing
-from ..slides.tissue import mask_index
+from wsi_hf.slides.replacing import replacing
+from wsi_hf.slides.tissue import mask_index
 
 # A cell is stored as the logarithm of its mass below the heaviest cell of its tile, in 65,534 steps over 32 nats: the
 # relative error is at most 2.5e-4, and what lies deeper weighs less than e^-32 of its tile. Code 0 means "no tissue".

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..slides.slide import SlideError
+from wsi_hf.slides.slide import SlideError
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""The two processes: training and mapping."""
+"""The paper's training process: patches from the newest maps, the beta-divergence, checkpoints with their maps."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from ..models.divergence import check_beta
-from ..models.slide_head import check_eta
+from wsi_hf.models.divergence import check_beta
+from wsi_hf.models.slide_head import check_eta
 
 
 @dataclass
@@ -131,7 +131,7 @@ class WsiTrainingArguments(TrainingArguments):
 
     def _take_role(self) -> None:
         """With mapping 'ranks': a training rank goes on in a world of training ranks, a mapping rank maps and exits."""
-        from .mapping_ranks import serve, take_role
+        from wsi_hf.mapping.ranks import serve, take_role
 
         if not self.dynamic_sampling:
             raise ValueError("mapping 'ranks' has nothing to do without dynamic_sampling; leave one of them out")

@@ -10,11 +10,11 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..sampling.map_store import FAILED, MapStore
-from ..sampling.unreadable import file_stamp
-from ..slides.replacing import write_text
-from .first_maps import WINDOWS
-from .mapping import MappingSettings
+from wsi_hf.mapping.first_maps import WINDOWS
+from wsi_hf.mapping.mapper import MappingSettings
+from wsi_hf.sampling.map_store import FAILED, MapStore
+from wsi_hf.sampling.unreadable import file_stamp
+from wsi_hf.slides.replacing import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from accelerate.utils import gather_object
 
-from ..sampling.map_store import MapStore
-from ..sampling.patch_dataset import TrainingSlide
-from ..slides.replacing import write_text
+from wsi_hf.sampling.map_store import MapStore
+from wsi_hf.sampling.patch_dataset import TrainingSlide
+from wsi_hf.slides.replacing import write_text
 
 
 class LostSlidesError(RuntimeError):

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from ..sampling.map_store import MapStore, Round
+from wsi_hf.sampling.map_store import MapStore, Round
 
 
 class Pace:

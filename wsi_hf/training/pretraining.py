@@ -14,11 +14,11 @@ from torch import nn
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel
 
-from ..hub.run_files import CONFIG, SUMMARY, WEIGHTS, read_json
-from ..models.modeling_wsi_unet import WsiUNetForReconstruction
-from .arguments import WsiTrainingArguments
-from .mapping import MappingSettings
-from .trainer import WsiTrainer
+from wsi_hf.hub.run_files import CONFIG, SUMMARY, WEIGHTS, read_json
+from wsi_hf.mapping.mapper import MappingSettings
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction
+from wsi_hf.training.arguments import WsiTrainingArguments
+from wsi_hf.training.trainer import WsiTrainer
 
 
 class WsiPretrainer(WsiTrainer):

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
-from ..hub.card import model_card
-from ..hub.push import push_run
-from ..hub.run_files import CARD, OF_THESE_WEIGHTS
-from ..models.modeling_wsi_unet import WsiUNetForReconstruction
-from .record import last_validation, write_record
+from wsi_hf.hub.card import model_card
+from wsi_hf.hub.push import push_run
+from wsi_hf.hub.run_files import CARD, OF_THESE_WEIGHTS
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction
+from wsi_hf.training.record import last_validation, write_record
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import datasets
 import torch
 from transformers import TrainingArguments
 
-from ..hub.run_files import ARGUMENTS, SUMMARY
-from ..slides.replacing import write_text
+from wsi_hf.hub.run_files import ARGUMENTS, SUMMARY
+from wsi_hf.slides.replacing import write_text
 
 LABELS = ("benign", "malignant")
 PACKAGES = ("wsi_hf", "torch", "transformers", "accelerate")

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import TrainerCallback
 
-from .checkpoints import begin_folder, check_weights
-from .first_maps import prepare
-from .mapping import HandOver, save_architecture
+from wsi_hf.mapping.first_maps import prepare
+from wsi_hf.mapping.mapper import HandOver, save_architecture
+from wsi_hf.training.checkpoints import begin_folder, check_weights
 
 if TYPE_CHECKING:
-    from .trainer import WsiTrainer
+    from wsi_hf.training.trainer import WsiTrainer
 
 logger = logging.getLogger(__name__)
 

@@ -17,27 +17,27 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..inference.network import PixelNetwork, check_model, default_image_processor
-from ..inference.streaming import stream_tiles
-from ..models.configuration_wsi_unet import WsiUNetConfig
-from ..models.divergence import beta_divergence
-from ..models.image_processing_wsi import WsiImageProcessor
-from ..models.slide_head import slide_logits
-from ..sampling.augmentation import PatchAugmentation
-from ..sampling.map_store import MappingError
-from ..sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
-from ..slides.slide import Slide
-from .arguments import WsiTrainingArguments
-from .checkpoints import begin_folder, keep_maps, newest_checkpoint
-from .collapse import CollapseWatch
-from .first_maps import prepare
-from .interruption import Interruption
-from .lost_slides import LostSlides
-from .mapping import FIRST_SLIDES, MappingSettings, default_file
-from .mapping_process import FolderLock, MappingProcess
-from .pace import Pace, mapping_facts
-from .publishing import PublishingTrainer
-from .rounds import RoundCallback
+from wsi_hf.inference.network import PixelNetwork, check_model, default_image_processor
+from wsi_hf.inference.streaming import stream_tiles
+from wsi_hf.mapping.first_maps import prepare
+from wsi_hf.mapping.mapper import FIRST_SLIDES, MappingSettings, default_file
+from wsi_hf.mapping.process import FolderLock, MappingProcess
+from wsi_hf.models.configuration_wsi_unet import WsiUNetConfig
+from wsi_hf.models.divergence import beta_divergence
+from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.models.slide_head import slide_logits
+from wsi_hf.sampling.augmentation import PatchAugmentation
+from wsi_hf.sampling.map_store import MappingError
+from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
+from wsi_hf.slides.slide import Slide
+from wsi_hf.training.arguments import WsiTrainingArguments
+from wsi_hf.training.checkpoints import begin_folder, keep_maps, newest_checkpoint
+from wsi_hf.training.collapse import CollapseWatch
+from wsi_hf.training.interruption import Interruption
+from wsi_hf.training.lost_slides import LostSlides
+from wsi_hf.training.pace import Pace, mapping_facts
+from wsi_hf.training.publishing import PublishingTrainer
+from wsi_hf.training.rounds import RoundCallback
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import datasets
 import evaluate
 
-from wsi_hf.evaluation.froc import froc
-from wsi_hf.evaluation.froc_bootstrap import froc_interval
-from wsi_hf.evaluation.froc_curve import Convention
-from wsi_hf.evaluation.report import froc_figure
+from wsi_hf.evaluation.froc.curve import Convention
+from wsi_hf.evaluation.froc.interval import froc_interval
+from wsi_hf.evaluation.froc.scoring import froc
+from wsi_hf.evaluation.summary import froc_figure
 
 DESCRIPTION = (
     "Lesion sensitivity against false positives per slide, by the rules of the CAMELYON16 challenge: the mean of the "

@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
-from wsi_hf.evaluation.report import roc_figure
 from wsi_hf.evaluation.roc import roc_auc
+from wsi_hf.evaluation.summary import roc_figure
 
 DESCRIPTION = (
     "Area under the ROC curve over whole slides, with a bootstrap interval over slides, stratified by label, and "

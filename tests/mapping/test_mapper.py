@@ -1,0 +1,54 @@
+"""The mapping of single slides and the number of slides in a round."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.conftest import make_trainer
+from wsi_hf import WsiUNetConfig, WsiUNetForSegmentation
+from wsi_hf.mapping.first_maps import prepare
+from wsi_hf.mapping.mapper import HandOver, Mapper, save_architecture, save_weights
+
+
+def mapper_of(folder, slides, depth=3, **changes) -> Mapper:
+    """A mapper of an untrained network, with round 0 handed over to it."""
+    trainer = make_trainer(folder, slides, **changes)
+    settings, torch_seed = trainer.mapping_settings, torch.manual_seed(0)
+    assert torch_seed
+    model = WsiUNetForSegmentation(WsiUNetConfig(filters=2, depth=depth))
+    save_architecture(model, trainer.image_processor, settings.folder)
+    prepare(settings)
+    save_weights(model, settings.store.weights_path(0), HandOver())
+    return Mapper(settings, "cpu")
+
+
+@pytest.mark.parametrize(("depth", "map_stride", "tile"), [(1, 8, 40), (2, 8, 128), (2, 3, 120), (3, 24, 192)])
+def test_cells_never_straddle_tiles_whatever_stride_and_depth(tmp_path, slides, depth, map_stride, tile):
+    many, one = (
+        mapper_of(tmp_path / str(size), slides.select([0, 4]), depth, map_stride=map_stride, mapping_tile_size=size)
+        for size in (tile, 24 * 16)
+    )
+    for mapper in (many, one):
+        mapper.map_round(0)
+    for tiled, whole in zip(*(m.store.read(0).entries for m in (many, one)), strict=True):
+        assert tiled.round == whole.round == 0
+        assert tiled.tiles > whole.tiles == 1
+        assert tiled.sum_q == pytest.approx(whole.sum_q, rel=1e-5)
+        assert tiled.largest_margin == pytest.approx(whole.largest_margin, abs=1e-4)
+        first, second = many.store.load_map(tiled.file), one.store.load_map(whole.file)
+        assert np.array_equal(first.tissue(), second.tissue())
+        assert np.exp(first.log_mass).sum() == pytest.approx(np.exp(second.log_mass).sum(), rel=1e-5)
+
+
+def test_the_number_of_slides_follows_from_the_rates(tmp_path, slides):
+    mapper = mapper_of(tmp_path, slides, slides_per_round=0)
+    mapper.map_round(0)
+    index = mapper.store.read(0)
+    assert sum(entry.round == 0 for entry in index.entries) == index.steps * 2 == 8  # all there are
+    tiles = sum(entry.tiles for entry in index.entries) / len(index.entries)
+    for pairs in (1, 2, 3):
+        round_s = 2 * pairs * tiles / index.tiles_per_s
+        save_weights(mapper.model, mapper.store.weights_path(1), HandOver(round_s))
+        chosen, steps = mapper._choose(1, index, round_s)
+        assert steps - index.steps == pytest.approx(pairs, abs=1)
+        assert len(chosen) == 2 * (steps - index.steps)

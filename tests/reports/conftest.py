@@ -1,0 +1,3 @@
+"""An evaluated folder, shared with the tests of its numbers."""
+
+from tests.evaluation.conftest import evaluated, model_folder  # noqa: F401

@@ -1,0 +1,135 @@
+"""A mapping process as a child of the process that keeps it: started, watched, started again once, ended.
+
+The child is spawned anew with an environment of its own, for it is no rank of the training: it builds its own
+Accelerator and knows the training by the files of the mapping folder only.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import torch
+
+from wsi_hf.mapping.mapper import Mapper, MappingSettings
+from wsi_hf.sampling.map_store import MapStore, report_failure
+
+logger = logging.getLogger(__name__)
+
+# What accelerate and torchrun put into the environment; a mapping child is a world of its own.
+DISTRIBUTED_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK")
+DISTRIBUTED_PREFIXES = ("MASTER_", "TORCHELASTIC_")
+
+
+class MappingChild:
+    """One mapping process and its keeper.
+
+    Args:
+        folder: the run's mapping folder.
+        threads: of torch.
+        device: the value for its Accelerator, or None for its choice.
+        worker, workers: its number among all mappers.
+    """
+
+    def __init__(self, folder: str, threads: int, device: str | None, worker: int = 0, workers: int = 1):
+        self.folder, self.threads, self.device = Path(folder), threads, device
+        self.worker, self.workers = worker, workers
+        self.process: subprocess.Popen | None = None
+        self._watcher: threading.Thread | None = None
+        self._closing = False
+        self._launching = threading.Lock()
+
+    def start(self, round_index: int) -> None:
+        """Begin with this round."""
+        self._closing = False
+        self.launch(round_index)
+        self._watcher = threading.Thread(target=self._watch, args=(round_index,), daemon=True)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """End it; a round that it has begun is not needed any more."""
+        with self._launching:
+            self._closing = True
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self._watcher:
+            self._watcher.join(timeout=10)
+
+    def launch(self, round_index: int) -> None:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in DISTRIBUTED_VARIABLES and not name.startswith(DISTRIBUTED_PREFIXES)
+        }
+        environment["OMP_NUM_THREADS"] = str(self.threads)
+        if self.device:
+            environment["ACCELERATE_TORCH_DEVICE"] = self.device
+        facts = (self.folder, round_index, os.getpid(), self.worker, self.workers)
+        command = [sys.executable, "-m", __name__, *map(str, facts)]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _watch(self, round_index: int) -> None:
+        """Wait for the child in a thread. A dead one is started again once; the second death stops the training."""
+        for attempt in (1, 2):
+            assert self.process is not None
+            code = self.process.wait()
+            said = f"the mapping process (pid {self.process.pid}) ended with code {code}"
+            with self._launching:
+                if self._closing:
+                    return
+                if attempt == 1:
+                    logger.warning("%s; it is started again. Its log: %s", said, self.log_path)
+                    self.launch(max(round_index, MapStore(self.folder).finished()[-1] + 1))
+        tail = self.log_path.read_text(errors="replace")[-4000:]
+        report_failure(
+            self.folder, f"{said}, twice. The end of {self.log_path} (empty where the disk is full):\n{tail}"
+        )
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / ("mapping.log" if self.workers == 1 else f"mapping.{self.worker}.log")
+
+
+def run_child(folder: str, first_round: int, parent: int, worker: int, workers: int) -> None:
+    """The mapping process itself: map round after round, as their weights come, until its keeper ends."""
+    from accelerate import Accelerator
+
+    import wsi_hf  # noqa: F401 - registers the model with the Auto classes
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle; it then ends this process
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    settings = MappingSettings.load(folder)
+    torch.set_num_threads(settings.threads)
+    device = Accelerator(cpu=not torch.accelerator.is_available()).device
+    mapper = Mapper(settings, device, worker, workers)
+    round_index = first_round
+    while True:
+        mapper.map_round(round_index)
+        round_index += 1
+
+
+def _die_with(parent: int) -> None:
+    """A mapping process whose keeper is gone, even by SIGKILL, ends within a second."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    try:
+        run_child(sys.argv[1], *map(int, sys.argv[2:]))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Numbers and maps in, pictures and pages out."""

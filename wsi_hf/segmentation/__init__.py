@@ -1,0 +1,1 @@
+"""A model and a slide in, all outputs out: maps, lesions, pictures, the pipeline."""

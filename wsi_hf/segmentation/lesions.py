@@ -1,0 +1,199 @@
+"""Lesions of a probability map: connected pixels over a threshold, found tile by tile, as GeoJSON."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from scipy import ndimage
+from shapely import affinity
+from shapely.geometry import MultiPolygon, Polygon, mapping
+from shapely.geometry.polygon import orient
+
+from wsi_hf.inference.reading import Damage
+from wsi_hf.inference.tiling import Tile
+from wsi_hf.segmentation.outlines import trace_outlines, without_straight_points
+from wsi_hf.slides.replacing import replacing
+
+RED, GREY = (200, 0, 0), (128, 128, 128)
+
+
+@dataclass
+class Lesion:
+    """One lesion, while it is put together in map pixels and when it is whole in level-0 pixels.
+
+    polygons: its outline; before it is whole, a piece a tile.
+    """
+
+    pixels: int = 0
+    largest: float = 0.0
+    total: float = 0.0
+    polygons: list[Polygon] = field(default_factory=list)
+
+    def take(self, other: "Lesion") -> None:
+        self.pixels += other.pixels
+        self.largest = max(self.largest, other.largest)
+        self.total += other.total
+        self.polygons += other.polygons
+
+
+def find_lesions(
+    probabilities: Any, tiles: Iterable[Tile], threshold: float, smallest_px: float, downsample: float
+) -> list[Lesion]:
+    """Find the groups of pixels with p >= threshold that touch at their sides.
+
+    One tile is in memory at a time, so that memory grows with the lesions and not with the slide.
+
+    Args:
+        probabilities: P(malignant), shape (H, W), sliced `[rows, columns]`.
+        tiles: where to look, row by row; neighbours are joined across their borders.
+        threshold: lowest probability of a lesion's pixel.
+        smallest_px: lesions of fewer pixels are left out.
+        downsample: level-0 pixels a map pixel.
+
+    Returns:
+        Lesions with one polygon each, valid, in level-0 coordinates: the most probable first, then the larger.
+    """
+    joined = _JoinedLesions(probabilities.shape[1])
+    for tile in tiles:
+        joined.add(tile, np.asarray(probabilities[tile.rows, tile.columns]), threshold, smallest_px)
+    lesions = [_whole(lesion, downsample) for lesion in joined.lesions() if lesion.pixels >= smallest_px]
+    return sorted(lesions, key=lambda lesion: (-lesion.largest, -lesion.pixels, lesion.polygons[0].bounds))
+
+
+class _JoinedLesions:
+    """Joins the components of tiles across the tiles' borders (union-find over component numbers)."""
+
+    def __init__(self, width: int) -> None:
+        self._parts: dict[int, Lesion] = {}
+        self._parent: dict[int, int] = {}
+        self._next = 1
+        self._above = np.zeros(width, np.int64)  # numbers along the lowest row seen so far in each column
+        self._above_y = np.full(width, -1)
+        self._left: tuple[Tile, np.ndarray] | None = None
+
+    def add(self, tile: Tile, p: np.ndarray, threshold: float, smallest_px: float) -> None:
+        labels, count = ndimage.label(p >= threshold)
+        numbers = np.where(labels > 0, labels + (self._next - 1), 0).astype(np.int64)
+        if count:
+            self._add_parts(tile, p, labels, count, smallest_px)
+            self._join_above(tile, numbers[0])
+            if self._left and self._left[0].y_px == tile.y_px and self._left[0].columns.stop == tile.x_px:
+                self._join(self._left[1], numbers[:, 0])
+        self._next += count
+        self._above[tile.columns], self._above_y[tile.columns] = numbers[-1], tile.rows.stop
+        self._left = (tile, numbers[:, -1].copy())
+
+    def lesions(self) -> Iterator[Lesion]:
+        whole: dict[int, Lesion] = {}
+        for number, part in self._parts.items():
+            whole.setdefault(self._root(number), Lesion()).take(part)
+        return iter(whole.values())
+
+    def _add_parts(self, tile: Tile, p: np.ndarray, labels: np.ndarray, count: int, smallest_px: float) -> None:
+        index = np.arange(1, count + 1)
+        pixels, total = np.bincount(labels.ravel())[1:], ndimage.sum(p, labels, index)
+        largest = ndimage.maximum(p, labels, index)
+        border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+        kept = (pixels >= smallest_px) | np.isin(index, border)  # small ones inside a tile cannot grow any more
+        for i in np.flatnonzero(kept).tolist():
+            self._parts[self._next + i] = Lesion(int(pixels[i]), float(largest[i]), float(total[i]))
+        for label, polygon in trace_outlines(np.where(np.append(False, kept)[labels], labels, 0)).items():
+            part = self._parts[self._next + label - 1]
+            part.polygons.append(affinity.translate(polygon, tile.x_px, tile.y_px))
+
+    def _join_above(self, tile: Tile, first_row: np.ndarray) -> None:
+        above = np.where(self._above_y[tile.columns] == tile.y_px, self._above[tile.columns], 0)
+        self._join(above, first_row)
+
+    def _join(self, ours: np.ndarray, theirs: np.ndarray) -> None:
+        touching = (ours > 0) & (theirs > 0)
+        for a, b in np.unique(np.stack([ours[touching], theirs[touching]], axis=1), axis=0).tolist():
+            self._parent[self._root(a)] = self._root(b)
+
+    def _root(self, number: int) -> int:
+        while (parent := self._parent.get(number, number)) != number:
+            self._parent[number] = self._parent.get(parent, parent)
+            number = parent
+        return number
+
+
+def _whole(lesion: Lesion, downsample: float) -> Lesion:
+    outline = lesion.polygons[0]
+    if len(lesion.polygons) > 1:
+        outline = without_straight_points(shapely.union_all(lesion.polygons))
+    outline = shapely.transform(outline, lambda xy: xy * downsample)
+    return Lesion(lesion.pixels, lesion.largest, lesion.total, [outline])
+
+
+def write_geojson(
+    path: Path,
+    lesions: Iterable[Lesion],
+    damages: Iterable[Damage],
+    label: str,
+    map_mpp: float,
+    downsample: float,
+    made_by: str | None = None,
+) -> None:
+    """Write lesions, and rectangles that were not analysed, as QuPath annotations.
+
+    Coordinates are level-0 pixels as OpenSlide counts them, from the corner of the whole canvas (including what lies
+    before `openslide.bounds-x` and `-y`).
+
+    Args:
+        label: the lesions' class.
+        map_mpp: um per map pixel, for areas.
+        downsample: level-0 pixels a map pixel.
+        made_by: the model, as it stands in the file.
+    """
+    features = (*_lesion_features(lesions, label, map_mpp), *_damage_features(damages, downsample))
+    with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
+        file.write(f'{{"type": "FeatureCollection", "made_by": {json.dumps(made_by)}, "features": [')
+        for number, feature in enumerate(features):
+            file.write((",\n" if number else "\n") + json.dumps(feature))
+        file.write("\n]}\n")
+
+
+def damage_box(damage: Damage) -> Polygon:
+    return shapely.box(damage.columns.start, damage.rows.start, damage.columns.stop, damage.rows.stop)
+
+
+def unread_areas(damages: Iterable[Damage]) -> list[Polygon]:
+    """What overlapping rectangles cover together, in map pixels."""
+    return list(shapely.get_parts(shapely.union_all([damage_box(damage) for damage in damages])))
+
+
+def _lesion_features(lesions: Iterable[Lesion], label: str, map_mpp: float) -> Iterator[dict[str, Any]]:
+    for number, lesion in enumerate(lesions, start=1):
+        outline = [orient(polygon) for polygon in lesion.polygons]
+        measurements = {
+            "Max probability": lesion.largest,
+            "Mean probability": lesion.total / lesion.pixels,
+            "Area um^2": lesion.pixels * map_mpp**2,
+        }
+        geometry = outline[0] if len(outline) == 1 else MultiPolygon(outline)
+        yield _feature(geometry, f"{label} {number}", label, RED, measurements)
+
+
+def _damage_features(damages: Iterable[Damage], downsample: float) -> Iterator[dict[str, Any]]:
+    for area in unread_areas(damages):
+        outline = shapely.transform(area, lambda xy: xy * downsample)
+        yield _feature(orient(outline), "not analysed: unreadable", "not analysed", GREY, {})
+
+
+def _feature(
+    geometry: shapely.Geometry, name: str, label: str, colour: tuple[int, int, int], measurements: dict[str, float]
+) -> dict:
+    return {
+        "type": "Feature",
+        "geometry": mapping(geometry),
+        "properties": {
+            "objectType": "annotation",
+            "name": name,
+            "classification": {"name": label, "color": list(colour)},
+            "measurements": measurements,
+        },
+    }

@@ -1,0 +1,150 @@
+"""Segment a whole slide: its probability map, streamed to disk, and its score."""
+
+import math
+import shutil
+import time
+import weakref
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from wsi_hf.inference.memory import largest_tile
+from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.reading import Damage
+from wsi_hf.inference.streaming import SegmentedTile, Tissue, stream_tiles, tissue_mask
+from wsi_hf.inference.tiling import TileGrid
+from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.segmentation.map_writer import MapWriter
+from wsi_hf.segmentation.outputs import ZARR, SlideSegmentation
+from wsi_hf.segmentation.provenance import describe_model, describe_slide, describe_tissue, versions
+from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.slide import Slide
+
+__all__ = ["SegmentedTile", "Tissue", "segment_slide", "stream_tiles", "tissue_mask"]
+
+
+def segment_slide(
+    model: PreTrainedModel | PixelNetwork,
+    slide: Slide | str | Path,
+    mpp: float | None = None,
+    tissue: Tissue = "auto",
+    tile_size: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    image_processor: WsiImageProcessor | None = None,
+    batch_size: int = 1,
+    num_workers: int = 2,
+    threshold: float = 0.5,
+    smallest_um2: float = 100.0,
+    map_path: str | Path | None = None,
+    keep_margins: bool = False,
+    progress: bool = False,
+) -> SlideSegmentation:
+    """Compute the probability map of a slide.
+
+    Memory does not grow with the slide: tiles go to disk as they are done. Spots that cannot be read are marked as not
+    analysed, and the rest goes on.
+
+    Args:
+        model: a model, left as it was, or a `PixelNetwork` made of it once for many slides (then image_processor,
+            device and dtype are not taken).
+        slide: a slide or its path.
+        mpp: um per level-0 pixel of a slide whose file does not say (where `slide` is a path). The resolution that the
+            model works at is another thing and stands in its image processor.
+        tissue, tile_size, batch_size, num_workers: see `stream_tiles`.
+        threshold: probability from which a pixel, and a slide by its best pixel, counts as malignant.
+        smallest_um2: smaller lesions are not outlined.
+        map_path: folder for the map; by default a temporary one that vanishes with the last use of the array.
+        keep_margins: give the margins l1 - l0 of all pixels too: they rank pixels whose probability rounds to 1.
+        progress: show a progress bar.
+
+    Raises:
+        SlideError: the slide cannot be opened, or nothing of its tissue can be read.
+        ValueError: the threshold is not a probability, or the model cannot be used.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is a probability, 0 < threshold < 1; got {threshold}")
+    start = time.perf_counter()
+    network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor, device, dtype)
+    slide = slide if isinstance(slide, Slide) else Slide(slide, mpp)
+    mask = tissue_mask(slide, tissue)
+    tile_size = tile_size or largest_tile(network, batch_size)
+    grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
+    tiles, damages = grid.tiles(mask), list[Damage]()
+    provenance = describe_run(network, slide, tissue, threshold, smallest_um2)
+    writer = MapWriter(Path(map_path) if map_path else temporary_path(), grid, provenance, keep_margins)
+    if not map_path:
+        weakref.finalize(writer.array, shutil.rmtree, Path(writer.path).parent, ignore_errors=True)
+    stream = stream_tiles(
+        network,
+        slide,
+        tissue=mask,
+        tile_size=tile_size,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        on_damage=damages.append,
+    )
+    _write_beside(tqdm(stream, slide.slide_id, len(tiles), unit="tile", disable=not progress, leave=False), writer)
+    writer.blank(damages)
+    if writer.margin == -math.inf:
+        reason = damages[0].reason if damages else "its tissue mask is finer than its pixels"
+        raise SlideError(f"{slide.slide_id}: nothing of it could be analysed: {reason}")
+    score = float(torch.sigmoid(torch.tensor(writer.margin)))
+    return SlideSegmentation(
+        slide=slide,
+        mpp=network.mpp,
+        probabilities=writer.array,
+        margin=writer.margin,
+        score=score,
+        label=network.labels[int(score >= threshold)],
+        threshold=threshold,
+        smallest_um2=smallest_um2,
+        tissue_area_um2=writer.tissue_pixels * network.mpp**2,
+        damages=damages,
+        tiles=tiles,
+        provenance=provenance,
+        seconds=time.perf_counter() - start,
+        margins=writer.margins,
+    )
+
+
+def describe_run(
+    network: PixelNetwork, slide: Slide | None, tissue: Tissue, threshold: float, smallest_um2: float
+) -> dict[str, Any]:
+    """Everything that decides the result, as it stands in the outputs. The size of tiles is no part of it."""
+    return {
+        "slide": describe_slide(slide) if slide else None,
+        "model": describe_model(network),
+        "settings": {
+            "mpp": network.mpp,
+            "tissue": describe_tissue(tissue),
+            "dtype": str(network.dtype).removeprefix("torch."),
+            "seams": "exact" if network.exact else f"blended over {2 * network.margin} px",
+            "threshold": threshold,
+            "smallest_um2": smallest_um2,
+        },
+        "versions": versions(),
+    }
+
+
+def temporary_path() -> Path:
+    return Path(mkdtemp(prefix="wsi_hf-")) / ZARR
+
+
+def _write_beside(stream: Iterable[SegmentedTile], writer: MapWriter) -> None:
+    """Write each tile while the next one is computed."""
+    with ThreadPoolExecutor(1) as pool:
+        last: Future[None] | None = None
+        for tile in stream:
+            if last is not None:
+                last.result()
+            last = pool.submit(writer.add, tile.x_px, tile.y_px, tile.logits, tile.tissue)
+        if last is not None:
+            last.result()
