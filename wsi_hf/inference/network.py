@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
+from wsi_hf.models.class_names import malignant_class
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel, smooth
 
@@ -26,6 +27,7 @@ BLENDED_MARGIN = 64
 class PixelNetwork:
     """A frozen copy of a model on its device, in its dtype. The model itself is left as it was.
 
+    labels: the model's words for benign (0) and malignant (1), whatever their order in the model.
     mpp: the resolution that it works at. alignment: tile corners are multiples of this many pixels. margin: pixels of
     surroundings that a tile is read with. exact: whether tiles with that margin join without a seam, as for this
     package's U-Net; other networks may look at the whole image, and their tiles are blended over the margins instead.
@@ -57,7 +59,9 @@ class PixelNetwork:
             raise ValueError(f"{type(self.image_processor).__name__} does not say the model's mpp; pass {A_PROCESSOR}")
         self.mpp = float(self.image_processor.mpp)
         self.config = model.config
-        self.labels = {int(number): label for number, label in (model.config.id2label or {}).items()}
+        self._swapped = malignant_class(model.config.id2label) == 0
+        names = [str(model.config.id2label[number]) for number in (0, 1)]
+        self.labels = dict(enumerate(names[::-1] if self._swapped else names))
         self.exact = isinstance(model, WsiUNetForSegmentation)
         self.alignment = int(model.config.alignment) if self.exact else 2 * BLENDED_MARGIN
         self.margin = int(model.config.margin) if self.exact else BLENDED_MARGIN
@@ -79,8 +83,13 @@ class PixelNetwork:
             pixels: uint8 tiles with their margins, (B, H + 2 margin, W + 2 margin, 3), on any device.
 
         Returns:
-            float32 logits: (B, 2, H, W) of an exact network, (B, 2, H + 2 margin, W + 2 margin) of any other.
+            float32 logits, benign first: (B, 2, H, W) of an exact network, (B, 2, H + 2 margin, W + 2 margin) of any
+            other.
         """
+        logits = self._logits(pixels)
+        return logits.flip(1) if self._swapped else logits
+
+    def _logits(self, pixels: Tensor) -> Tensor:
         x = self.image_processor.normalize_batch(pixels.to(self.device, non_blocking=True)).to(self.dtype)
         if self._unet is not None:  # and not the slide head, which sorts all pixels
             logits = self._unet(x, self.config.unet_margin).float()
@@ -102,11 +111,8 @@ class PixelNetwork:
 
 
 def check_model(model: PreTrainedModel) -> None:
-    """Refuse a model that cannot give benign and malignant logits."""
-    if model.config.num_labels != 2:
-        raise ValueError(
-            f"a model of two classes (benign, malignant) is needed; this one has {model.config.num_labels}"
-        )
+    """Refuse a model that cannot give benign and malignant logits, or does not say which is which."""
+    malignant_class(model.config.id2label)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"the model's weights are not finite ({name}): the training that made them has diverged")

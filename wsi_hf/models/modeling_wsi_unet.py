@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
+from .class_names import malignant_class
 from .configuration_wsi_unet import WsiUNetConfig
 from .divergence import beta_divergence
 from .downloads import note_download
@@ -181,6 +182,7 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
             raise ValueError(
                 f"the slide head knows two classes, benign and malignant; the config has {config.num_labels}"
             )
+        self.malignant_first = malignant_class(config.id2label) == 0
         self.unet = WsiUNetModel(config)
         self.classifier = nn.Conv2d(config.filters, 2, 1)
         self.post_init()
@@ -191,14 +193,16 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
         """
         Args:
             pixel_values: normalised RGB, shape (B, 3, H, W).
-            labels: the slides' labels, class indices (B,) or probabilities (B, 2).
+            labels: the slides' labels, class indices (B,) or probabilities (B, 2), in the order of id2label.
         """
         logits = self.classifier(self.unet(pixel_values).last_hidden_state)  # (B, 2, H, W)
         logits = smooth(logits, self.config.smoothing)
-        pooled = slide_logits(logits, self.config.eta)  # (B, 2)
+        pooled = slide_logits(logits.flip(1) if self.malignant_first else logits, self.config.eta)  # (B, 2)
+        pooled = pooled.flip(1) if self.malignant_first else pooled
         loss = None
         if labels is not None:
-            loss = beta_divergence(pooled, labels, (self.config.beta_0, self.config.beta_1)).mean()
+            betas = (self.config.beta_0, self.config.beta_1)
+            loss = beta_divergence(pooled, labels, betas[::-1] if self.malignant_first else betas).mean()
         return WsiSegmentationOutput(loss=loss, logits=logits, slide_logits=pooled)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from scipy import ndimage
 
 from wsi_hf.inference.reading import Damage, read_contained
 from wsi_hf.inference.tiling import Tile, pixels
@@ -42,17 +43,26 @@ def write_overlay(
     """
     mpp = slide.mpp * max(1.0, max(slide.dimensions_l0) / size)
     picture = read_contained(slide, (0, 0), slide.size_px(mpp), mpp, spot=16)[0].astype(np.float32)
-    heat = reduced_maximum(probabilities, tiles, picture.shape[:2])
+    heat = map_at(probabilities, tiles, picture.shape[:2])
     colours = colormaps["inferno"](heat)[..., :3].astype(np.float32) * 255
     opacity = (OPACITY * heat)[..., None]
     picture = picture * (1 - opacity) + colours * opacity
-    picture[_outline(heat >= threshold)] = (0, 220, 255)
+    picture[outline(heat >= threshold, width=max(1, round(size / 700)))] = (0, 220, 255)
     for damage in damages:
         _hatch(picture, damage, probabilities.shape)
     facts = PngInfo()
     facts.add_text("Software", made_by)
     with replacing(path) as part:
         Image.fromarray(np.rint(picture).astype(np.uint8)).save(part, format="PNG", pnginfo=facts)
+
+
+def map_at(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int, int]) -> np.ndarray:
+    """The map at a picture's size (H, W): along each axis the maximum where the picture is coarser than the map, the
+    pixel that lies there where it is finer."""
+    height, width = (min(picture, there) for picture, there in zip(shape, probabilities.shape, strict=True))
+    heat = reduced_maximum(probabilities, tiles, (height, width))
+    rows, columns = (mask_index(np.arange(a), a, b) for a, b in zip(shape, (height, width), strict=True))
+    return heat[np.ix_(rows, columns)]
 
 
 def reduced_maximum(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int, int]) -> np.ndarray:
@@ -70,11 +80,9 @@ def reduced_maximum(probabilities: Any, tiles: Iterable[Tile], shape: tuple[int,
     return small
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """The cells of a mask that have a neighbour outside it."""
-    padded = np.pad(mask, 1)
-    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inside
+def outline(mask: np.ndarray, width: int) -> np.ndarray:
+    """The cells of a mask that lie within `width` cells of one outside it."""
+    return mask & ~ndimage.binary_erosion(mask, iterations=width)
 
 
 def _hatch(picture: np.ndarray, damage: Damage, map_shape: tuple[int, int]) -> None:

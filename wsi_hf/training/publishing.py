@@ -16,6 +16,7 @@ from transformers.utils import PushInProgress
 from wsi_hf.hub.card import model_card
 from wsi_hf.hub.push import push_run
 from wsi_hf.hub.run_files import CARD, OF_THESE_WEIGHTS
+from wsi_hf.models.class_names import name_classes
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction
 from wsi_hf.training.record import last_validation, write_record
 
@@ -56,6 +57,8 @@ class PublishingTrainer(Trainer):
         self._resumed_from = int(resumed[1]) if resumed else None
         self.model.config._commit_hash = None  # from here on it is no longer what was downloaded
         self.model.config.name_or_path = str(self.args.output_dir)
+        self.model.config.calibration = None  # it was that of other weights
+        name_classes(self.model.config)
         if self.args.should_save:
             for name in OF_THESE_WEIGHTS:  # which are about to change
                 (Path(str(self.args.output_dir)) / name).unlink(missing_ok=True)

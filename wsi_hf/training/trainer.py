@@ -22,6 +22,7 @@ from wsi_hf.inference.streaming import stream_tiles
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import FIRST_SLIDES, MappingSettings, default_file
 from wsi_hf.mapping.process import FolderLock, MappingProcess
+from wsi_hf.models.class_names import benign_first
 from wsi_hf.models.configuration_wsi_unet import WsiUNetConfig
 from wsi_hf.models.divergence import beta_divergence
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
@@ -112,7 +113,7 @@ class WsiTrainer(PublishingTrainer):
         logits = model(pixel_values=pixel_values).logits  # (B, 2, H, W) or smaller
         if logits.shape[2:] != pixel_values.shape[2:]:
             logits = F.interpolate(logits, size=pixel_values.shape[2:], mode="bilinear", align_corners=False)
-        pooled = slide_logits(logits, self.eta)  # (B, 2)
+        pooled = slide_logits(benign_first(logits, self.model.config), self.eta)  # (B, 2)
         loss = beta_divergence(pooled, inputs["labels"], self.beta).mean()
         if model.training:
             self._record(inputs, pooled)
@@ -256,8 +257,7 @@ class WsiTrainer(PublishingTrainer):
         if dataset is None:
             raise ValueError("evaluate() needs an eval_dataset of slides")
         folder = Path(self.mapping_settings.folder) / name
-        settings = self._settings(self.args, training_slides(dataset), folder)
-        settings = dataclasses.replace(settings, discovery_rounds=0)
+        settings = dataclasses.replace(self._settings(self.args, training_slides(dataset), folder), discovery_rounds=0)
         if self.args.process_index == 0:
             begin_folder(settings, checkpoint=None)
             prepare(settings)
