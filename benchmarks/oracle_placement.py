@@ -36,7 +36,7 @@ def main() -> None:
         shape = tuple(-(-size // CELL_UM) for size in slide.size_px(1.0)[::-1])
         return rasterize(read_asap(annotation), shape, CELL_UM / slide.mpp)
 
-    wsi_hf.training.first_maps.tissue_mask = tumour_or_tissue  # where patches may lie
+    wsi_hf.mapping.first_maps.tissue_mask = tumour_or_tissue  # where patches may lie
     sys.argv += ["--dynamic_sampling", "False"]
     train_camelyon16.main()
 

@@ -11,12 +11,11 @@ FLOORS = [
     {"cohorts", "inference", "sampling"},
     {"segmentation", "mapping"},
     {"evaluation", "training"},
-    {"reports"},
+    {"reports", "registration"},
     {"cli", "__init__"},
 ]
 LONGEST = {  # lines; to be shortened, never to be added to
     "trainer.py": 349,
-    "cli.py": 352,
     "slide.py": 289,
     "camelyon16.py": 287,
     "pixel.py": 254,

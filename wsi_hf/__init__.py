@@ -1,27 +1,23 @@
 """Pixel-resolution segmentation of whole-slide images, trained from slide labels alone."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
-
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForSemanticSegmentation
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .inference.loading import AutoModelForSemanticSegmentation as CheckedAutoModel
-from .models.configuration_wsi_unet import WsiUNetConfig
-from .models.divergence import beta_1_for, beta_divergence
-from .models.image_processing_wsi import WsiImageProcessor
-from .models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation, WsiUNetModel
-from .models.slide_head import slide_logits
-from .segmentation.pipeline import WsiSegmentationPipeline
 
 if TYPE_CHECKING:
     from .cohorts.camelyon16 import load_cohort, split_validation
     from .cohorts.synthetic import synthesize_cohort
     from .evaluation.froc.scoring import froc
     from .evaluation.roc import roc_auc
+    from .models.configuration_wsi_unet import WsiUNetConfig
+    from .models.divergence import beta_1_for, beta_divergence
+    from .models.image_processing_wsi import WsiImageProcessor
+    from .models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation, WsiUNetModel
+    from .models.slide_head import slide_logits
     from .sampling.patch_sampler import PatchSampler
     from .sampling.probability_map import ProbabilityMap
     from .sampling.slide_sampler import SlideSampler
+    from .segmentation.pipeline import WsiSegmentationPipeline
     from .segmentation.segmentation import segment_slide
     from .slides.slide import Slide
     from .slides.tissue import find_tissue
@@ -36,27 +32,28 @@ _LAZY = {
     "ProbabilityMap": "sampling.probability_map",
     "Slide": "slides.slide",
     "SlideSampler": "sampling.slide_sampler",
+    "WsiImageProcessor": "models.image_processing_wsi",
+    "WsiSegmentationPipeline": "segmentation.pipeline",
     "WsiTrainer": "training.trainer",
     "WsiTrainingArguments": "training.arguments",
+    "WsiUNetConfig": "models.configuration_wsi_unet",
+    "WsiUNetForReconstruction": "models.modeling_wsi_unet",
+    "WsiUNetForSegmentation": "models.modeling_wsi_unet",
+    "WsiUNetModel": "models.modeling_wsi_unet",
+    "beta_1_for": "models.divergence",
+    "beta_divergence": "models.divergence",
     "find_tissue": "slides.tissue",
     "froc": "evaluation.froc.scoring",
     "load_cohort": "cohorts.camelyon16",
     "roc_auc": "evaluation.roc",
     "segment_slide": "segmentation.segmentation",
+    "slide_logits": "models.slide_head",
     "split_validation": "cohorts.camelyon16",
     "synthesize_cohort": "cohorts.synthetic",
 }
 
-AutoConfig.register(WsiUNetConfig.model_type, WsiUNetConfig, exist_ok=True)
-AutoModel.register(WsiUNetConfig, WsiUNetModel, exist_ok=True)
-AutoModelForSemanticSegmentation.register(WsiUNetConfig, WsiUNetForSegmentation, exist_ok=True)
-AutoImageProcessor.register(WsiUNetConfig, image_processor_classes={"pil": WsiImageProcessor}, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(
-    "wsi-segmentation",
-    pipeline_class=WsiSegmentationPipeline,
-    pt_model=(CheckedAutoModel,),
-    type="image",
-)
+if "wsi_hf_command" not in sys.modules:  # the console script's commands register for themselves
+    import_module(".registration", __name__)
 
 
 def __getattr__(name: str):

@@ -1,0 +1,81 @@
+"""`wsi-hf evaluate`: check a cohort, or judge a model on it as the CAMELYON16 challenge does."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsi_hf.cli.network import load_network, network_options
+
+
+@click.command(short_help="judge a model on a cohort as the CAMELYON16 challenge does")
+@click.option(
+    "--cohort", required=True, type=Path, help="CAMELYON16 folder, CSV table of slides, or manifest on the Hub"
+)
+@click.option("--slides", type=Path, help="folder of the slides of a manifest on the Hub")
+@click.option("--check", is_flag=True, help="only say what is missing, broken or odd in the cohort")
+@click.option("--model", help="a folder or a name on the Hub")
+@click.option("--out", type=Path, help="folder for the results; a stopped run goes on from what is there")
+@click.option("--split", default="test", type=click.Choice(("train", "validation", "test")))
+@click.option("--convention", default="challenge", type=click.Choice(("challenge", "release")), help="of FROC")
+@click.option("--detection-radius-um", default=187.0, help="no two are nearer")
+@click.option("--include-itc", is_flag=True, help="count lesions under 275 um, unlike the challenge")
+@click.option("--band-um", default=20.0, help="uncertainty of outlines")
+@click.option("--batch-size", default=1, help="tiles a forward pass")
+@click.option("--num-workers", default=2, help="threads that read")
+@network_options
+def evaluate(
+    cohort: Path,
+    slides: Path | None,
+    check: bool,
+    model: str | None,
+    out: Path | None,
+    split: str,
+    mpp: float | None,
+    device: str | None,
+    dtype: str,
+    threads: int | None,
+    revision: str | None,
+    **options: Any,
+) -> int:
+    """Check a cohort, or judge a model on it; several processes under `accelerate launch` share the slides."""
+    if check:
+        return _check(cohort, mpp)
+    if model is None or out is None:
+        raise ValueError("evaluate needs --model and --out, or --check")
+    from datetime import timedelta
+
+    import torch
+    from accelerate import PartialState
+
+    from wsi_hf.cohorts.camelyon16 import load_cohort
+    from wsi_hf.evaluation.summary import summary_lines
+    from wsi_hf.reports.cohort import evaluate_cohort
+
+    # a process that is done waits for the others, however long their slides take
+    state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(days=7))
+    rows = load_cohort(cohort, slides)
+    rows = rows.select([row for row, name in enumerate(rows["split"]) if name == split])
+    if not len(rows):
+        raise ValueError(f"{cohort} has no {split} slides; choose another --split")
+    network = load_network(model, device or str(state.device), dtype, threads, revision)
+    metrics = evaluate_cohort(network, rows, out, mpp=mpp, state=state, **options)
+    state.wait_for_everyone()
+    state.destroy_process_group()  # its threads may abort a process that exits with them
+    if not state.is_main_process:
+        return 0
+    print("\n".join(summary_lines(metrics)))
+    print(out / "report.html")
+    return int(bool(metrics["cohort"]["failed"]))
+
+
+def _check(cohort: Path, mpp: float | None) -> int:
+    from wsi_hf.cohorts.check import check_cohort
+
+    bad = 0
+    for finding in check_cohort(cohort, mpp, progress=sys.stderr.isatty()):
+        print(finding, flush=True)
+        bad += finding.bad
+    print(f"{bad} findings stand in the way" if bad else "nothing stands in the way")
+    return int(bad > 0)

@@ -1,0 +1,64 @@
+"""The options that every command with a network has, and the network that they ask for."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from wsi_hf.inference.network import PixelNetwork
+    from wsi_hf.segmentation.pipeline import WsiSegmentationPipeline
+
+OPTIONS = (
+    click.option("--mpp", type=float, help="um per level-0 pixel, for slides whose files do not say"),
+    click.option("--tile-size", type=int, help="pixels at the model's mpp (from the memory at hand)"),
+    click.option("--device", help="cpu, cuda, cuda:1, ... (a GPU if there is one)"),
+    click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32"),
+    click.option("--threads", type=int, help="of the CPU (all)"),
+    click.option("--revision", help="branch, tag or commit of a model on the Hub (main)"),
+)
+
+
+def network_options(command: Callable) -> Callable:
+    """Add --mpp, --tile-size, --device, --dtype, --threads and --revision."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_pipeline(
+    model: str, device: str | None, dtype: str, threads: int | None, revision: str | None = None
+) -> "WsiSegmentationPipeline":
+    """The pipeline of a model that lies in a folder or on the Hub."""
+    import torch
+
+    import wsi_hf.registration  # noqa: F401
+    from wsi_hf.inference.loading import load_model
+    from wsi_hf.segmentation.pipeline import WsiSegmentationPipeline
+
+    if threads:
+        torch.set_num_threads(threads)
+    network, image_processor = load_model(model, revision)
+    return WsiSegmentationPipeline(
+        network,
+        image_processor=image_processor,
+        device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        network_dtype=getattr(torch, dtype),
+    )
+
+
+def load_network(
+    model: str | None, device: str | None, dtype: str, threads: int | None, revision: str | None = None
+) -> "PixelNetwork":
+    """The network of a model, ready for inference; without one, an untrained network of the paper's size."""
+    if model is not None:
+        return load_pipeline(model, device, dtype, threads, revision).network()
+    import torch
+
+    from wsi_hf import WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation
+    from wsi_hf.inference.network import PixelNetwork
+
+    if threads:
+        torch.set_num_threads(threads)
+    untrained = WsiUNetForSegmentation(WsiUNetConfig())
+    return PixelNetwork(untrained, WsiImageProcessor(), device, getattr(torch, dtype))
