@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from .cohorts.synthetic import synthesize_cohort
     from .evaluation.froc.scoring import froc
     from .evaluation.roc import roc_auc
+    from .models.configuration_wsi_encoder import WsiEncoderConfig
     from .models.configuration_wsi_unet import WsiUNetConfig
     from .models.divergence import beta_1_for, beta_divergence
     from .models.image_processing_wsi import WsiImageProcessor
+    from .models.modeling_wsi_encoder import WsiEncoderForSegmentation
     from .models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation, WsiUNetModel
     from .models.slide_head import slide_logits
     from .sampling.patch_sampler import PatchSampler
@@ -32,6 +34,8 @@ _LAZY = {
     "ProbabilityMap": "sampling.probability_map",
     "Slide": "slides.slide",
     "SlideSampler": "sampling.slide_sampler",
+    "WsiEncoderConfig": "models.configuration_wsi_encoder",
+    "WsiEncoderForSegmentation": "models.modeling_wsi_encoder",
     "WsiImageProcessor": "models.image_processing_wsi",
     "WsiSegmentationPipeline": "segmentation.pipeline",
     "WsiTrainer": "training.trainer",
@@ -71,6 +75,8 @@ __all__ = [
     "ProbabilityMap",
     "Slide",
     "SlideSampler",
+    "WsiEncoderConfig",
+    "WsiEncoderForSegmentation",
     "WsiImageProcessor",
     "WsiSegmentationPipeline",
     "WsiTrainer",

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
 from wsi_hf.models.class_names import malignant_class
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.models.modeling_wsi_encoder import WsiEncoderForSegmentation
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel, smooth
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,10 @@ def check_model(model: PreTrainedModel) -> None:
 
 
 def default_image_processor(model: PreTrainedModel) -> WsiImageProcessor:
-    """The colours that this package's models start from, at the model's own mpp."""
+    """The colours that this package's models start from, or an encoder was trained with, at the model's own mpp."""
+    if isinstance(model, WsiEncoderForSegmentation):
+        config = model.config
+        return WsiImageProcessor(mpp=config.mpp, image_mean=config.image_mean, image_std=config.image_std)
     if not isinstance(model, WsiUNetPreTrainedModel):
         raise ValueError(f"{type(model).__name__} does not say its mpp and colours; pass {A_PROCESSOR}")
     return WsiImageProcessor(mpp=model.config.mpp)

@@ -23,9 +23,9 @@ from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import FIRST_SLIDES, MappingSettings, default_file
 from wsi_hf.mapping.process import FolderLock, MappingProcess
 from wsi_hf.models.class_names import benign_first
-from wsi_hf.models.configuration_wsi_unet import WsiUNetConfig
 from wsi_hf.models.divergence import beta_divergence
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.models.modeling_wsi_unet import WsiPreTrainedModel
 from wsi_hf.models.slide_head import slide_logits
 from wsi_hf.sampling.augmentation import PatchAugmentation
 from wsi_hf.sampling.map_store import MappingError
@@ -337,7 +337,7 @@ def choose_eta(model: PreTrainedModel, args: WsiTrainingArguments) -> float:
     """That of the arguments, else of the model's configuration, else the paper's 50. A configuration that has one keeps
     what was trained with.
     """
-    if not isinstance(model.config, WsiUNetConfig):
+    if not isinstance(model, WsiPreTrainedModel):
         return 50.0 if args.eta is None else args.eta
     if args.eta is not None:
         model.config.eta = args.eta

@@ -1,0 +1,225 @@
+"""A pre-trained encoder, a light convolutional decoder with a skip from the pixels, and the paper's slide head.
+
+Not in the paper, whose M may be "any segmentation model". What an encoder has learned of images elsewhere, slide labels
+need not teach it again.
+"""
+
+import os
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig
+from transformers import initialization as init
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+
+from .configuration_wsi_encoder import WsiEncoderConfig
+from .modeling_wsi_unet import WsiPreTrainedModel, WsiSegmentationOutput
+
+STAGES = 4
+"""Layers of a vision transformer that the decoder sees, evenly spaced."""
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel, so that a pixel's features depend on its surroundings alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class ConvBlock(nn.Sequential):
+    """A 3x3 convolution, channel norm, GELU."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), ChannelNorm(channels_out), nn.GELU()
+        )
+
+
+class TokenBackbone(nn.Module):
+    """A vision transformer without a backbone class of its own (ViT, as Phikon): its layers' tokens as maps."""
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__()
+        self.model = AutoModel.from_config(config)
+        self.layers = evenly_spaced(config.num_hidden_layers)
+        self.channels = [config.hidden_size] * len(self.layers)
+        self.patch = config.patch_size
+
+    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps (B, C, H / patch, W / patch)."""
+        rows, columns = (side // self.patch for side in pixel_values.shape[2:])
+        outputs = self.model(pixel_values, interpolate_pos_encoding=True, output_hidden_states=True)
+        tokens = (outputs.hidden_states[layer][:, -rows * columns :] for layer in self.layers)
+        return [t.transpose(1, 2).unflatten(2, (rows, columns)) for t in tokens]
+
+
+class StageBackbone(nn.Module):
+    """An encoder of transformers' `AutoBackbone`: the maps of its `out_features`."""
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__()
+        self.model = AutoBackbone.from_config(config)
+        self.channels = list(self.model.channels)
+
+    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        return list(self.model(pixel_values).feature_maps)
+
+
+class WsiDecoder(nn.Module):
+    """Join the encoder's maps from coarse to fine, then with features of the pixels themselves.
+
+    Args:
+        channels: of the encoder's maps, in their order.
+    """
+
+    def __init__(self, channels: list[int], width: int, pixel_width: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Sequential(ChannelNorm(c), nn.Conv2d(c, width, 1)) for c in channels)
+        self.join = ConvBlock(width, width)
+        self.to_pixels = nn.Conv2d(width, pixel_width, 1)
+        self.pixels = nn.Sequential(ConvBlock(3, pixel_width), ConvBlock(pixel_width, pixel_width))
+        self.last = ConvBlock(2 * pixel_width, pixel_width)
+
+    def forward(self, pixel_values: Tensor, maps: list[Tensor]) -> Tensor:
+        """Features of every pixel, (B, pixel_width, H, W)."""
+        lateral = [project(x) for project, x in zip(self.lateral, maps, strict=True)]
+        x = lateral[-1]
+        for finer in reversed(lateral[:-1]):
+            x = finer + _resized(x, finer.shape[2:])
+        x = self.to_pixels(self.join(x))  # (B, pixel_width, H / stride, W / stride)
+        return self.last(torch.cat((self.pixels(pixel_values), _resized(x, pixel_values.shape[2:])), dim=1))
+
+
+class WsiEncoderForSegmentation(WsiPreTrainedModel):
+    """Pixel logits and slide logits of a patch, from a pre-trained encoder."""
+
+    config_class = WsiEncoderConfig
+    base_model_prefix = "backbone"
+    _auto_class = "AutoModelForSemanticSegmentation"  # this file, and those it imports, are saved beside the weights
+
+    def __init__(self, config: WsiEncoderConfig):
+        super().__init__(config)
+        self.name_classes()
+        encoder = StageBackbone if _is_backbone(config.backbone_config) else TokenBackbone
+        self.backbone = encoder(config.backbone_config)
+        self.decoder = WsiDecoder(self.backbone.channels, config.decoder_channels, config.pixel_channels)
+        self.classifier = nn.Conv2d(config.pixel_channels, 2, 1)
+        self.post_init()
+        self._choose_trained()
+
+    @classmethod
+    def from_encoder(cls, encoder: str | os.PathLike, **settings: Any) -> "WsiEncoderForSegmentation":
+        """Put a new decoder on a pre-trained encoder.
+
+        Args:
+            encoder: a folder or a repository on the Hub; any model of `AutoBackbone`, or a vision transformer.
+            settings: of `WsiEncoderConfig`: mpp, freeze_encoder, lora_rank and the others. Colours are the encoder's.
+        """
+        of_encoder = AutoConfig.from_pretrained(encoder)
+        if _is_backbone(of_encoder):
+            _choose_stages(of_encoder)
+        config = WsiEncoderConfig(backbone_config=of_encoder, **(_colours(encoder) | settings))
+        model = cls(config)
+        target = model.backbone.model
+        weights = type(target).from_pretrained(encoder, config=of_encoder).state_dict()
+        names = {name.replace(".base_layer.", "."): name for name in target.state_dict()}  # adapters may wrap layers
+        target.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=False)
+        return model
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, return_dict: bool | None = None
+    ) -> WsiSegmentationOutput:
+        """
+        Args:
+            pixel_values: normalised RGB, shape (B, 3, H, W).
+            labels: the slides' labels, class indices (B,) or probabilities (B, 2).
+        """
+        logits = self.classifier(self.decoder(pixel_values, self.encode(pixel_values)))  # (B, 2, H, W)
+        return self.judge(logits, labels)
+
+    def encode(self, pixel_values: Tensor) -> list[Tensor]:
+        """The encoder's maps of (B, 3, H, W), whose border is repeated up to a multiple of the encoder's stride."""
+        height, width = pixel_values.shape[2:]
+        align = self.config.alignment
+        padding = (0, -width % align, 0, -height % align)
+        x = F.pad(pixel_values, padding, mode="replicate") if any(padding) else pixel_values
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
+            return self.backbone(x)
+
+    def train(self, mode: bool = True) -> "WsiEncoderForSegmentation":
+        """A frozen encoder stays as it is in use: without drop-out, with its own batch statistics."""
+        super().train(mode)
+        if not self._encoder_learns:
+            self.backbone.eval()
+        return self
+
+    def merge_lora(self) -> None:
+        """Fold the adapters into the encoder's weights: the same logits, no peft needed any more."""
+        from peft.tuners.lora import LoraLayer
+
+        adapters = {n: module for n, module in self.backbone.named_modules() if isinstance(module, LoraLayer)}
+        for name, module in adapters.items():
+            module.merge()
+            self.backbone.set_submodule(name, module.get_base_layer())
+        self.config.lora_rank = 0
+
+    @property
+    def _encoder_learns(self) -> bool:
+        return not self.config.freeze_encoder or self.config.lora_rank > 0
+
+    def _choose_trained(self) -> None:
+        self.backbone.requires_grad_(not self.config.freeze_encoder)
+        if self.config.lora_rank:
+            from peft import LoraConfig, inject_adapter_in_model
+
+            rank = self.config.lora_rank
+            lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+            inject_adapter_in_model(lora, self.backbone)
+            for name, weight in self.backbone.named_parameters():
+                weight.requires_grad_("lora_" in name or not self.config.freeze_encoder)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+
+def evenly_spaced(layers: int, count: int = STAGES) -> list[int]:
+    """`count` of the layers 1..layers, the last among them: 12 -> 3, 6, 9, 12."""
+    count = min(count, layers)
+    return [round((i + 1) * layers / count) for i in range(count)]
+
+
+def _is_backbone(config: PreTrainedConfig) -> bool:
+    return config.model_type in MODEL_FOR_BACKBONE_MAPPING_NAMES
+
+
+def _choose_stages(config: PreTrainedConfig) -> None:
+    """Where the encoder's configuration names its last stage alone, which is the default, take more of them."""
+    if len(config.out_features) == 1:
+        layers = len(config.stage_names) - 1
+        stages = range(1, layers + 1) if layers < 6 else evenly_spaced(layers)
+        config.out_features = [config.stage_names[i] for i in stages]
+
+
+def _colours(encoder: str | os.PathLike) -> dict[str, Any]:
+    """Mean and deviation that an encoder was trained with; none where its folder has no image processor."""
+    try:
+        processor = AutoImageProcessor.from_pretrained(encoder)
+    except (OSError, ValueError):
+        return {}
+    return {"image_mean": list(processor.image_mean), "image_std": list(processor.image_std)}
+
+
+def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    return x if x.shape[2:] == size else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+__all__ = ["WsiEncoderForSegmentation"]
