@@ -5,7 +5,7 @@ need not teach it again.
 """
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -102,8 +102,8 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
     def __init__(self, config: WsiEncoderConfig):
         super().__init__(config)
         self.name_classes()
-        encoder = StageBackbone if _is_backbone(config.backbone_config) else TokenBackbone
-        self.backbone = encoder(config.backbone_config)
+        of_encoder = cast(PreTrainedConfig, config.backbone_config)
+        self.backbone = (StageBackbone if _is_backbone(of_encoder) else TokenBackbone)(of_encoder)
         self.decoder = WsiDecoder(self.backbone.channels, config.decoder_channels, config.pixel_channels)
         self.classifier = nn.Conv2d(config.pixel_channels, 2, 1)
         self.post_init()
