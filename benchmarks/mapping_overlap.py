@@ -32,7 +32,7 @@ class Clock(TrainerCallback):
         self.trainer, self.core = trainer, core
 
     def on_step_end(self, args, state, control, **kwargs):
-        child = self.trainer.mapping_process.child
+        child = self.trainer.run.mapping.child
         if state.global_step == 1 and child and child.process:
             os.sched_setaffinity(child.process.pid, {self.core})
         if state.global_step == WARM_ROUNDS * args.steps_per_round:

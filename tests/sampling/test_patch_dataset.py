@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from wsi_hf.sampling import unreadable
 from wsi_hf.sampling.map_store import MappingError, MapStore, Round
 from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
+from wsi_hf.sampling.unreadable import UnreadableLog
 from wsi_hf.slides.slide import Slide, SlideError
 
 
@@ -117,9 +117,7 @@ def test_an_item_is_a_function_of_its_index(store):
 
 
 def test_a_lost_slide_is_drawn_from_no_more(store):
-    index = store.read(1).entries
-    index[3] = replace(index[3], lost="its disk is gone")
-    store.publish(1, Round(index))
+    store.publish(1, Round(store.read(1).entries, lost={3: "its disk is gone"}))
     for draw_from in ("fresh", "all"):
         draws = [dataset(store, draw_from=draw_from).draw(i) for i in range(80, 120)]
         assert 3 not in {draw.slide for draw in draws}
@@ -135,9 +133,10 @@ def test_a_slide_that_cannot_be_read_is_drawn_again_and_named(tmp_path, syntheti
     data.slides = [TrainingSlide(str(s), path, int(s > 1)) for s, path in enumerate(paths)]
     items = [data[i] for i in range(40)]
     assert {item["slide"] for item in items} == {0, 2}
-    failed = {slide for item in items if item["report"] for slide in json.loads(item["report"])["unreadable"]}
-    assert failed == {"1", "3"}
-    assert all((data.draw(i).slide in (1, 3)) == bool(item["report"]) for i, item in enumerate(items))
+    lines = UnreadableLog(tmp_path).lines()
+    assert {line["slide"] for line in lines} == {1, 3}
+    assert {line["item"] for line in lines} == {i for i in range(40) if data.draw(i).slide in (1, 3)}
+    assert UnreadableLog(tmp_path).before(0) == {}
     data.slides = [replace(slide, path=paths[1]) for slide in data.slides]
     with pytest.raises(SlideError, match=r"gone\.tif"):
         data[0]
@@ -154,6 +153,11 @@ def test_what_nobody_can_ask_for_any_more_is_forgotten(store):
     for t in range(2, 9):
         index[2] = store.save_map(peaked("2", 1, 1), t)
         store.publish(t, Round(index))
+        store.weights_path(t).touch()
+    store.forget_before(6)
+    assert store.finished() == [-1, 6, 7, 8]
+    assert [path.name for path in store.live_files() if path.parent.name == "weights"] == []
+    assert [path.name for path in (store.folder / "weights").iterdir()] == ["8.safetensors"]
     assert not store.index_path(1).exists()
     assert store.index_path(-1).exists()
     names = {path.name for path in (store.folder / "maps").iterdir()}

@@ -4,6 +4,7 @@ import resource
 
 import pytest
 
+from wsi_hf.mapping.child import MappingChild
 from wsi_hf.sampling.map_store import MappingError, report_failure, wait_for
 from wsi_hf.sampling.probability_map import default_map
 
@@ -40,15 +41,15 @@ def test_a_failure_is_told_even_where_nothing_can_be_written(tmp_path):
     assert process.exitcode == 0
 
 
-def test_a_mapper_without_space_stops_the_training_with_a_checkpoint(tmp_path, slides):
+def test_a_mapper_without_space_stops_the_training_with_a_checkpoint(tmp_path, slides, monkeypatch):
     trainer = make_trainer(tmp_path, slides, mapping="child", map_stride=1, slides_per_round=2)
-    launch = trainer.mapping_process.child.launch
+    launch = MappingChild.launch
 
-    def launch_with_little_space(round_index):
-        launch(round_index)
-        resource.prlimit(trainer.mapping_process.child.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    def launch_with_little_space(child, round_index):
+        launch(child, round_index)
+        resource.prlimit(child.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
-    trainer.mapping_process.child.launch = launch_with_little_space
+    monkeypatch.setattr(MappingChild, "launch", launch_with_little_space)
     with pytest.raises(MappingError, match=r"(normal|tumor)_00\d: its map cannot be written"):
         trainer.train()
     assert list(tmp_path.glob("checkpoint-*/mapping"))

@@ -81,7 +81,7 @@ def test_a_run_that_loses_a_slide_is_the_same_with_workers_and_when_resumed(tmp_
     resumed = trainer_of(tmp_path / "resumed", rows, max_lost_slides=0.25)
     resumed.train(resume_from_checkpoint=True)
     assert_equal(weights(resumed), weights(whole))
-    assert len(resumed.lost_slides.reasons) == 1
+    assert len(resumed.run.lost_slides.reasons) == 1
 
 
 def test_too_many_lost_slides_stop_the_training_until_they_are_repaired(tmp_path, rows):

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from wsi_hf import WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort
+from wsi_hf.mapping.child import MappingChild
 from wsi_hf.sampling.map_store import MappingError
 from wsi_hf.slides.slide import SlideError
 
@@ -52,7 +53,7 @@ def test_the_mapping_child_changes_nothing(tmp_path, slides, reference):
     trainer = make_trainer(tmp_path, slides, mapping="child")
     trainer.train()
     assert_equal(weights(trainer), reference)
-    assert trainer.mapping_process.child.process.poll() is not None
+    assert trainer.run.mapping.child.process.poll() is not None
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -81,10 +82,10 @@ class Overtake(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 6:
-            os.kill(self.trainer.mapping_process.child.process.pid, signal.SIGSTOP)
+            os.kill(self.trainer.run.mapping.child.process.pid, signal.SIGSTOP)
 
     def on_save(self, args, state, control, **kwargs):
-        os.kill(self.trainer.mapping_process.child.process.pid, signal.SIGCONT)
+        os.kill(self.trainer.run.mapping.child.process.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("mapping", ["inline", "child"])
@@ -194,31 +195,31 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path, slides):
     lock.release()
 
 
-def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference):
+def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference, monkeypatch):
     trainer = make_trainer(tmp_path, slides, mapping="child")
-    launch, killed = trainer.mapping_process.child.launch, []
+    launch, killed = MappingChild.launch, []
 
-    def launch_and_kill_the_first(round_index):
-        launch(round_index)
+    def launch_and_kill_the_first(child, round_index):
+        launch(child, round_index)
         if not killed:
-            killed.append(trainer.mapping_process.child.process.pid)
+            killed.append(child.process.pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    trainer.mapping_process.child.launch = launch_and_kill_the_first
+    monkeypatch.setattr(MappingChild, "launch", launch_and_kill_the_first)
     trainer.train()
     assert_equal(weights(trainer), reference)
     assert killed
 
 
-def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path, slides):
+def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path, slides, monkeypatch):
     trainer = make_trainer(tmp_path, slides, mapping="child")
-    launch = trainer.mapping_process.child.launch
+    launch = MappingChild.launch
 
-    def launch_and_kill(round_index):
-        launch(round_index)
-        os.kill(trainer.mapping_process.child.process.pid, signal.SIGKILL)
+    def launch_and_kill(child, round_index):
+        launch(child, round_index)
+        os.kill(child.process.pid, signal.SIGKILL)
 
-    trainer.mapping_process.child.launch = launch_and_kill
+    monkeypatch.setattr(MappingChild, "launch", launch_and_kill)
     with pytest.raises(MappingError, match="code -9, twice"):
         trainer.train()
     (state,) = tmp_path.glob("checkpoint-*/trainer_state.json")

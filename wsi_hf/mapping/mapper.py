@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +22,7 @@ from wsi_hf.sampling.map_store import MapEntry, MapStore, Round, wait_for
 from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder
 from wsi_hf.sampling.slide_sampler import SlideSampler
-from wsi_hf.sampling.unreadable import file_stamp, retried
+from wsi_hf.sampling.unreadable import UnreadableLog, retried
 from wsi_hf.slides.replacing import replacing, write_text
 from wsi_hf.slides.slide import Slide, SlideError
 
@@ -44,7 +45,6 @@ class MappingSettings:
     slides_per_round: int
     max_epochs_unmapped: int
     steps_per_round: int
-    lag: int
     tissue: str
     seed: int
     threads: int
@@ -61,7 +61,7 @@ class MappingSettings:
 
     @property
     def store(self) -> MapStore:
-        return MapStore(self.folder, self.lag)
+        return MapStore(self.folder)
 
     @property
     def slide_sampler(self) -> SlideSampler:
@@ -74,18 +74,15 @@ class MappingSettings:
 class HandOver:
     """What travels with the weights of a round.
 
-    round_s: seconds of training between the last two hand-overs, without waiting; 0 if unknown. unreadable: slides of
-    which the training could not read a patch since, and why.
+    round_s: seconds of training between the last two hand-overs, without waiting; 0 if unknown.
     """
 
     round_s: float = 0.0
-    unreadable: dict[int, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> "HandOver":
         with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["hand_over"])
-        return cls(facts["round_s"], {int(slide): reason for slide, reason in facts["unreadable"].items()})
+            return cls(**json.loads(file.metadata()["hand_over"]))
 
 
 class Mapper:
@@ -99,6 +96,7 @@ class Mapper:
     def __init__(self, settings: MappingSettings, device: torch.device | str, worker: int = 0, workers: int = 1):
         self.settings, self.device, self.worker, self.workers = settings, torch.device(device), worker, workers
         self.store, self.slide_sampler = settings.store, settings.slide_sampler
+        self.unreadable = UnreadableLog(settings.folder)
         self.model: PreTrainedModel = AutoModelForSemanticSegmentation.from_pretrained(model_folder(settings.folder))
         self.model = self.model.to(self.device).eval()
         self.image_processor = AutoImageProcessor.from_pretrained(model_folder(settings.folder))
@@ -112,11 +110,9 @@ class Mapper:
         wait_for(weights, self.store.folder)
         begun = time.monotonic()
         self.model.load_state_dict(load_file(weights))
-        hand_over = HandOver.load(weights)
+        index = dataclasses.replace(index, lost={**self.unreadable.before(round_index), **index.lost})
         entries = index.entries
-        for slide, reason in hand_over.unreadable.items():
-            entries[slide] = self._lost(entries[slide], slide, reason)
-        chosen, steps = self._choose(round_index, index, hand_over.round_s)
+        chosen, steps = self._choose(round_index, index, HandOver.load(weights).round_s)
         network = PixelNetwork(self.model, self.image_processor, self.device)
         network.alignment = math.lcm(network.alignment, self.settings.map_stride)  # no cell straddles two tiles
         mine = self._mine(chosen, entries)
@@ -179,13 +175,10 @@ class Mapper:
                 lambda: self.map_slide(network, slide, round_index), self.settings.slides[slide].slide_id
             )
         except SlideError as error:
-            return self._lost(entry, slide, str(error))
+            logger.warning("%s is set aside: %s", self.settings.slides[slide].slide_id, error)
+            self.unreadable.add(round_index, slide, str(error))
+            return entry
         return self.store.save_map(probability_map, round_index)
-
-    def _lost(self, entry: MapEntry, slide: int, reason: str) -> MapEntry:
-        info = self.settings.slides[slide]
-        logger.warning("%s is set aside: %s", info.slide_id, reason)
-        return dataclasses.replace(entry, lost=entry.lost or reason, stamp=entry.stamp or file_stamp(info.path))
 
     def _finish(self, round_index: int, index: Round, share: dict[int, MapEntry], done: dict[str, float]) -> None:
         """Merge the shares of all mappers into the round's index; the first mapper publishes it."""
@@ -201,16 +194,21 @@ class Mapper:
             for slide, entry in parts[-1]["share"].items():
                 entries[int(slide)] = MapEntry(**entry)
         slowest = max(parts, key=lambda part: part["seconds"])
-        tiles = sum(entry["tiles"] for part in parts for entry in part["share"].values() if not entry["lost"])
+        tiles = sum(e["tiles"] for part in parts for e in part["share"].values() if e["round"] == round_index)
+        lost = {**{line["slide"]: line["reason"] for line in self._failed_now(round_index)}, **index.lost}
         self.store.publish(
             round_index,
             Round(
                 entries, index.steps, slowest["seconds"], slowest["waited_s"],
-                tiles / max(sum(part["seconds"] for part in parts), 1e-9),
+                tiles / max(sum(part["seconds"] for part in parts), 1e-9), lost,
             ),
         )  # fmt: skip
         for worker in range(self.workers):
             self._part(round_index, worker).unlink()
+
+    def _failed_now(self, round_index: int) -> list[dict[str, Any]]:
+        """What the mappers of this round could not read."""
+        return [line for line in self.unreadable.lines() if line["round"] == round_index and line["item"] < 0]
 
     def _part(self, round_index: int, worker: int) -> Path:
         return self.store.folder / "rounds" / f"{round_index}.part{worker}"

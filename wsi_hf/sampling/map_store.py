@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wsi_hf.sampling.probability_map import ProbabilityMap
@@ -29,8 +29,7 @@ class MappingError(RuntimeError):
 class MapEntry:
     """A slide's latest map: its file, the round that made it (-1 = default), sum of Q, largest margin, tiles of tissue.
 
-    step: the slide sampler's step that chose the slide last (-1 = never). lost: why the slide is set aside, or empty;
-    stamp: what its file looked like then.
+    step: the slide sampler's step that chose the slide last (-1 = never).
     """
 
     file: str
@@ -39,8 +38,6 @@ class MapEntry:
     largest_margin: float
     tiles: int = 0
     step: int = -1
-    lost: str = ""
-    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Round:
     """The index of a finished round: every slide's latest map, and how the mapping got on.
 
     steps: steps of the slide sampler so far. seconds: that the slowest mapper worked; waited_s: that it waited for
-    weights. tiles_per_s: of one mapper.
+    weights. tiles_per_s: of one mapper. lost: the slides that are set aside, and why.
     """
 
     entries: list[MapEntry]
@@ -56,11 +53,7 @@ class Round:
     seconds: float = 0.0
     waited_s: float = 0.0
     tiles_per_s: float = 0.0
-
-    @property
-    def lost(self) -> dict[int, str]:
-        """The slides that are set aside, and why."""
-        return {slide: entry.lost for slide, entry in enumerate(self.entries) if entry.lost}
+    lost: dict[int, str] = field(default_factory=dict)
 
 
 class MapStore:
@@ -68,11 +61,10 @@ class MapStore:
 
     Args:
         folder: the run's mapping folder.
-        lag: rounds that a reader may be behind, beyond the current one (the shuffle buffer's depth).
     """
 
-    def __init__(self, folder: str | os.PathLike, lag: int = 1):
-        self.folder, self.lag = Path(folder), lag
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
         for name in ("maps", "rounds", "weights"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -92,13 +84,13 @@ class MapStore:
         return self.folder / "weights" / f"{round_index}.safetensors"
 
     def publish(self, round_index: int, index: Round) -> None:
-        """Finish a round: write its index, then drop what no reader can ask for any more."""
+        """Finish a round: write its index."""
         write_text(self.index_path(round_index), json.dumps(asdict(index)))
-        self._forget_before(round_index - 2 - self.lag)
 
     def read(self, round_index: int) -> Round:
         facts = json.loads(self.index_path(round_index).read_text())
-        return Round(**{**facts, "entries": [MapEntry(**entry) for entry in facts["entries"]]})
+        lost = {int(slide): reason for slide, reason in facts["lost"].items()}
+        return Round(**{**facts, "entries": [MapEntry(**entry) for entry in facts["entries"]], "lost": lost})
 
     def finished(self) -> list[int]:
         """The rounds whose index is here, in order; -1 is that of the default maps."""
@@ -124,34 +116,41 @@ class MapStore:
         wait_for(self.index_path(round_index), self.folder)
         return self.read(round_index)
 
-    def files_for(self, round_index: int) -> list[Path]:
-        """What a run needs that goes on in this round.
+    def live_files(self) -> list[Path]:
+        """What a run needs that goes on from here, but for the default maps, which are made again from the slides.
 
-        The indexes and maps that its next patches are drawn from, and the weights of the rounds that are still to be
-        mapped: a mapping process may be behind the training by as many rounds as the shuffle buffer holds.
+        The indexes that are kept, the maps they name, and the weights of rounds that are still to be mapped.
         """
         finished = self.finished()
-        first = min(round_index - 1 - self.lag, finished[-1])
-        indexes = [r for r in finished if first <= r <= round_index and r >= 0]
-        maps = {self.folder / "maps" / entry.file for r in indexes for entry in self.read(r).entries}
-        unmapped = [r for r in range(finished[-1] + 1, round_index + 1) if self.weights_path(r).exists()]
-        return [*map(self.index_path, indexes), *sorted(maps), *map(self.weights_path, unmapped)]
+        maps = {entry.file for r in finished for entry in self.read(r).entries if entry.round >= 0}
+        return [
+            *(self.index_path(r) for r in finished if r >= 0),
+            *(self.folder / "maps" / file for file in sorted(maps)),
+            *(self.weights_path(r) for r in self._handed_over() if r > finished[-1]),
+        ]
 
-    def _forget_before(self, round_index: int) -> None:
+    def forget_before(self, round_index: int) -> None:
+        """Drop the indexes before this one, but never the newest, and what none of the kept ones names.
+
+        To be called by nobody but the process that trains and saves: what it has listed then stays where it is.
+        """
         finished = self.finished()
-        stale = [r for r in finished if 0 <= r < round_index]
-        if not stale:
-            return
-        kept = {entry.file for r in finished if r not in stale for entry in self.read(r).entries}
-        for r in stale:
-            self.index_path(r).unlink()
+        for r in finished[:-1]:
+            if 0 <= r < round_index:
+                self.index_path(r).unlink()
+        kept = {entry.file for r in self.finished() for entry in self.read(r).entries}
         for path in (self.folder / "maps").glob("*.safetensors"):
-            if path.name not in kept and int(path.name.split(".")[-2]) <= finished[-1]:
+            made = int(path.name.split(".")[-2])
+            if 0 <= made < finished[-1] and path.name not in kept:  # later ones may not be in an index yet
                 path.unlink()
         # the parts are those of mappers that were started again after their share was merged
-        for path in [*(self.folder / "weights").glob("*.safetensors"), *(self.folder / "rounds").glob("[0-9]*.part*")]:
-            if int(path.name.split(".")[0]) < round_index:
+        mapped = [self.weights_path(r) for r in self._handed_over()]
+        for path in [*mapped, *(self.folder / "rounds").glob("[0-9]*.part*")]:
+            if int(path.name.split(".")[0]) < finished[-1]:
                 path.unlink(missing_ok=True)
+
+    def _handed_over(self) -> list[int]:
+        return sorted(int(path.stem) for path in (self.folder / "weights").glob("[0-9]*.safetensors"))
 
 
 def report_failure(folder: Path, said: str) -> None:

@@ -5,7 +5,6 @@ alternate. Each class passes through a shuffle buffer of `shuffle_buffer` draws,
 maps, emptied in random order and filled again.
 """
 
-import json
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from wsi_hf.sampling.map_store import MapStore, Round
 from wsi_hf.sampling.patch_sampler import PatchSampler
-from wsi_hf.sampling.unreadable import retried
+from wsi_hf.sampling.unreadable import UnreadableLog, retried
 from wsi_hf.slides.slide import Slide, SlideError
 
 
@@ -85,26 +84,26 @@ class DynamicPatchDataset(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray | int | str]:
+    def __getitem__(self, i: int) -> dict[str, np.ndarray | int | float]:
         """Item i: the patch, uint8 (H, W, 3), its slide's label, and where it came from (level-0 pixels).
 
-        `report` is empty, or JSON: `unreadable`, {slide: reason}, the slides that were drawn but could not be read, so
-        that another was drawn in their place, and `waited_s`, seconds spent waiting for maps.
+        `waited_s`: seconds spent waiting for maps. A slide that was drawn but could not be read is noted in the
+        store's `UnreadableLog`, and another is drawn in its place.
 
         Raises:
             SlideError: no slide of the item's class can be read.
         """
-        self._waited_s, unreadable = 0.0, dict[int, str]()
+        self._waited_s, unreadable = 0.0, set[int]()
         while True:
             draw = self.draw(i, unreadable)
             try:
                 pixels, center_l0 = self._read(draw)
                 break
             except SlideError as error:
-                unreadable[draw.slide] = str(error)
+                unreadable.add(draw.slide)
+                UnreadableLog(self.store.folder).add(i // self.items_per_round, draw.slide, str(error), i)
                 if len(unreadable) == np.sum(self.labels == i % 2):
                     raise
-        report = {"unreadable": unreadable, "waited_s": self._waited_s}
         return {
             "pixel_values": pixels,
             "labels": self.slides[draw.slide].label,
@@ -112,7 +111,7 @@ class DynamicPatchDataset(Dataset):
             "slide": draw.slide,
             "center_l0": np.array(center_l0),
             "map_round": draw.map_round,
-            "report": json.dumps(report) if any(report.values()) else "",
+            "waited_s": self._waited_s,
         }
 
     def forget_maps(self) -> None:
@@ -126,7 +125,7 @@ class DynamicPatchDataset(Dataset):
         label, place = i % 2, i // 2  # place in the stream of its class
         block, slot = divmod(place, self.shuffle_buffer)
         draw_index = block * self.shuffle_buffer + int(self._shuffle(label, block)[slot])
-        round_index = block * self.shuffle_buffer // (self.items_per_round // 2) if self.dynamic else 0
+        round_index = self.filled_in(i)
         index = self._index(round_index - 1)
         again = [len(left_out)] if left_out else []
         rng = np.random.default_rng([self.seed, 2, label, draw_index, *again])
@@ -135,13 +134,18 @@ class DynamicPatchDataset(Dataset):
         center = self._sampler(entry.file).draw(1, rng)[0]
         return Draw(slide, (int(center[0]), int(center[1])), entry.round)
 
+    def filled_in(self, i: int) -> int:
+        """The round in which item i was put into the shuffle buffer; it comes from the index of the round before."""
+        block = i // 2 // self.shuffle_buffer
+        return block * self.shuffle_buffer // (self.items_per_round // 2) if self.dynamic else 0
+
     def _slide(
         self, index: Round, label: int, round_index: int, rng: np.random.Generator, left_out: Collection[int]
     ) -> int:
         entries = index.entries
         candidates = np.array([s for s in np.flatnonzero(self.labels == label) if s not in left_out])
         # where all are lost any is as good; the training stops for it
-        candidates = np.array([s for s in candidates if not entries[s].lost] or candidates)
+        candidates = np.array([s for s in candidates if s not in index.lost] or candidates)
         if round_index == 0:
             return int(rng.choice(candidates))
         if self.draw_from == "fresh":

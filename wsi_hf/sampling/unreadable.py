@@ -1,11 +1,15 @@
 """Slides that fail to read during a training: tried again first, for a network drive may only have hiccuped."""
 
+import json
 import logging
 import os
+import socket
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
 
+from wsi_hf.slides.replacing import write_text
 from wsi_hf.slides.slide import SlideError
 
 logger = logging.getLogger(__name__)
@@ -33,10 +37,37 @@ def retried(read: Callable[[], Result], slide_id: str, patient: bool = True) -> 
     return read()
 
 
-def file_stamp(path: str | os.PathLike) -> str:
-    """What changes when a file is copied again: time of change and size; empty where there is no file."""
-    try:
-        facts = os.stat(path)
-    except OSError:
-        return ""
-    return f"{facts.st_mtime_ns} {facts.st_size}"
+class UnreadableLog:
+    """What could not be read, and when: each process adds lines to a file of its own, the mapper reads them all.
+
+    unreadable/<host>.<pid>.jsonl    {"round": 3, "item": 1203, "slide": 7, "reason": "..."}; item -1: while mapping
+    """
+
+    def __init__(self, mapping_folder: str | os.PathLike):
+        self.folder = Path(mapping_folder) / "unreadable"
+
+    def add(self, round_index: int, slide: int, reason: str, item: int = -1) -> None:
+        self.folder.mkdir(exist_ok=True)
+        line = {"round": round_index, "item": item, "slide": slide, "reason": reason}
+        with open(self.folder / f"{socket.gethostname()}.{os.getpid()}.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines, in an order that depends on nothing but what they say."""
+        found = {line for path in self.folder.glob("*.jsonl") for line in path.read_text().splitlines()}
+        return sorted(map(json.loads, found), key=lambda line: (line["round"], line["item"], line["slide"]))
+
+    def before(self, round_index: int) -> dict[int, str]:
+        """The slides that failed in rounds before this one, and why at first."""
+        return {line["slide"]: line["reason"] for line in reversed(self.lines()) if line["round"] < round_index}
+
+    def forget(self, slides: Collection[int]) -> None:
+        """Drop what was said of these slides; while nobody else writes."""
+        for path in self.folder.glob("*.jsonl"):
+            lines = [line for line in path.read_text().splitlines() if json.loads(line)["slide"] not in slides]
+            write_text(path, "".join(line + "\n" for line in lines))
+
+    def write(self, path: Path, items: int) -> None:
+        """Copy the lines of the first items, and of the mapping."""
+        lines = [json.dumps(line) + "\n" for line in self.lines() if line["item"] < items]
+        write_text(path, "".join(lines))

@@ -13,34 +13,33 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from wsi_hf.mapping.first_maps import WINDOWS
 from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.sampling.map_store import FAILED, MapStore
-from wsi_hf.sampling.unreadable import file_stamp
-from wsi_hf.slides.replacing import write_text
+from wsi_hf.sampling.patch_dataset import TrainingSlide
+from wsi_hf.sampling.unreadable import UnreadableLog
+from wsi_hf.slides.slide import Slide, SlideError
 
 logger = logging.getLogger(__name__)
 
 
-UNREADABLE = "unreadable.json"
+UNREADABLE = "unreadable"
 
 
-def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int, str]:
+def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
     """Make the mapping folder ready: what an earlier run left goes, what the checkpoint holds comes.
 
     The default maps stay if they were made of the same slides at the same resolution: finding tissue takes time. Slides
-    that were set aside come back if their files have changed since.
-
-    Returns:
-        The slides that could not be read in the round that the checkpoint was saved in, and why.
+    that were set aside come back if they can be read again.
     """
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
     keep_first_maps = (folder / "settings.json").exists() and _first_map_facts(settings) == _first_map_facts(
         MappingSettings.load(folder)
     )
-    shutil.rmtree(folder / WINDOWS, ignore_errors=True)
+    for name in (WINDOWS, UNREADABLE):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
         if not (keep_first_maps and path.stem.split(".")[-1] == "-1"):
             path.unlink()
-    for path in [folder / FAILED, folder / UNREADABLE, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
+    for path in [folder / FAILED, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
         path.unlink(missing_ok=True)
     if checkpoint is None:
         for path in folder.glob("draws.*.csv"):
@@ -49,27 +48,24 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> dict[int
         _link_tree(checkpoint / "mapping", folder)
         _welcome_back(settings)
     settings.save()
-    unreadable = folder / UNREADABLE
-    return {int(s): reason for s, reason in json.loads(unreadable.read_text()).items()} if unreadable.exists() else {}
 
 
-def keep_maps(settings: MappingSettings, round_index: int, checkpoint: Path, unreadable: dict[int, str]) -> None:
+def keep_maps(store: MapStore, checkpoint: Path, items: int) -> None:
     """Link what a run resumed from this checkpoint needs, before all else is saved there.
 
     Args:
-        unreadable: slides that could not be read since the last hand-over, and why.
+        items: patches that were trained on so far.
     """
-    store: MapStore = settings.store
     partial = checkpoint / "mapping.tmp"
     (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)  # written last, it marks a checkpoint as complete
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in store.files_for(round_index):
+    for path in store.live_files():
         target = partial / path.relative_to(store.folder)
         target.parent.mkdir(exist_ok=True)
-        if not path.stem.endswith(".-1"):  # default maps are made again from the slides
-            os.link(path, target)
-    write_text(partial / UNREADABLE, json.dumps(unreadable))
+        os.link(path, target)
+    (partial / UNREADABLE).mkdir()
+    UnreadableLog(store.folder).write(partial / UNREADABLE / "earlier.jsonl", items)
     shutil.rmtree(checkpoint / "mapping", ignore_errors=True)
     partial.rename(checkpoint / "mapping")
 
@@ -124,16 +120,25 @@ def _link_tree(source: Path, target: Path) -> None:
 
 
 def _welcome_back(settings: MappingSettings) -> None:
-    """Slides that were set aside are used again if their files have changed since."""
-    store, stamps = settings.store, [file_stamp(slide.path) for slide in settings.slides]
+    """Slides that were set aside are used again if they can be read again."""
+    store, log = settings.store, UnreadableLog(settings.folder)
+    failed = {line["slide"] for line in log.lines()}
+    again = {slide for slide in failed if _readable(settings.slides[slide])}
+    log.forget(again)
     for round_index in store.finished():
         index = store.read(round_index)
-        entries = [
-            dataclasses.replace(entry, lost="", stamp="") if entry.lost and entry.stamp != stamp else entry
-            for entry, stamp in zip(index.entries, stamps, strict=True)
-        ]
-        if entries != index.entries:
-            store.publish(round_index, dataclasses.replace(index, entries=entries))
+        lost = {slide: reason for slide, reason in index.lost.items() if slide not in again}
+        if lost != index.lost:
+            store.publish(round_index, dataclasses.replace(index, lost=lost))
+
+
+def _readable(info: TrainingSlide) -> bool:
+    try:
+        slide = Slide(info.path, mpp=info.mpp)
+        slide.read_patch((slide.dimensions_l0[0] / 2, slide.dimensions_l0[1] / 2), 64, slide.mpp)
+    except SlideError:
+        return False
+    return True
 
 
 def _first_map_facts(settings: MappingSettings) -> str:

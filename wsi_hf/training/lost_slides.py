@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list
 
 from wsi_hf.sampling.map_store import MapStore
 from wsi_hf.sampling.patch_dataset import TrainingSlide
+from wsi_hf.sampling.unreadable import UnreadableLog
 from wsi_hf.slides.replacing import write_text
 
 
@@ -28,25 +29,12 @@ class LostSlides:
 
     def __init__(self, slides: Sequence[TrainingSlide], share: float, report: Path):
         self.slides, self.share, self.report = slides, share, report
-        self.reasons: dict[int, str] = {}  # of all ranks
-        self.pending: dict[int, str] = {}  # what this rank could not read since the last hand-over
+        self.reasons: dict[int, str] = {}
 
-    def see(self, reports: Sequence[str]) -> None:
-        """Take note of a batch's `report`."""
-        for text in filter(None, reports):
-            self.pending |= {int(slide): reason for slide, reason in json.loads(text)["unreadable"].items()}
-
-    def gather(self) -> dict[int, str]:
-        """What no rank could read since the last hand-over; called by all ranks."""
-        return {slide: reason for pending in gather_object([self.pending]) for slide, reason in pending.items()}
-
-    def settle(self, store: MapStore) -> dict[int, str]:
-        """Where a round ends: what `gather` says is handed over, and all ranks learn of all lost slides."""
-        unreadable = dict(sorted(self.gather().items()))
-        self.pending = {}
-        set_aside = gather_object([store.newest().lost])
-        self.reasons |= unreadable | {slide: reason for part in set_aside for slide, reason in part.items()}
-        return unreadable
+    def settle(self, store: MapStore, round_index: int) -> None:
+        """All ranks learn, from the first, which slides are lost where this round begins; it writes the report."""
+        lost = [{**self.reasons, **UnreadableLog(store.folder).before(round_index), **store.newest().lost}]
+        self.reasons = dict(sorted(broadcast_object_list(lost)[0].items()))
 
     @property
     def too_many(self) -> bool:
@@ -59,12 +47,12 @@ class LostSlides:
             return
         rows = [
             {"slide_id": self.slides[slide].slide_id, "path": self.slides[slide].path, "reason": reason}
-            for slide, reason in sorted(self.reasons.items())
+            for slide, reason in self.reasons.items()
         ]
         write_text(self.report, json.dumps(rows, indent=1))
 
     def error(self) -> LostSlidesError:
-        lost = [f"  {self.slides[slide].slide_id}: {reason}" for slide, reason in sorted(self.reasons.items())]
+        lost = [f"  {self.slides[slide].slide_id}: {reason}" for slide, reason in self.reasons.items()]
         return LostSlidesError(
             f"{len(lost)} of {len(self.slides)} training slides cannot be read, more than max_lost_slides = "
             f"{self.share:g} allows; a checkpoint was saved. Copy them again or raise --max_lost_slides, then go on "

@@ -1,6 +1,5 @@
 """How well training and mapping keep pace: who waits for whom, and how old the maps are."""
 
-import json
 import time
 from collections.abc import Sequence
 
@@ -15,10 +14,10 @@ class Pace:
         self._fetched_s = self._waited_s = self._other_s = 0.0  # of this round
         self._logged_s = 0.0  # waited since the last log, before this round
 
-    def fetched(self, seconds: float, reports: Sequence[str]) -> None:
-        """Patches with these `report`s were fetched in so many seconds."""
+    def fetched(self, seconds: float, waited_s: float) -> None:
+        """Patches were fetched in so many seconds, for so many of which a worker waited for maps."""
         self._fetched_s += seconds
-        self._waited_s += sum(json.loads(text)["waited_s"] for text in reports if text)
+        self._waited_s += waited_s
 
     def pause(self, seconds: float) -> None:
         """So many seconds of this round went into something else than training."""

@@ -18,6 +18,7 @@ from wsi_hf.hub.run_files import CONFIG, SUMMARY, WEIGHTS, read_json
 from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction
 from wsi_hf.training.arguments import WsiTrainingArguments
+from wsi_hf.training.run import patch_stream
 from wsi_hf.training.trainer import WsiTrainer
 
 
@@ -51,7 +52,7 @@ class WsiPretrainer(WsiTrainer):
     @torch.no_grad()
     def reconstruct(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The first patches of the evaluation slides as they are and as the network gives them, uint8 (n, H, W, 3)."""
-        patches = self._patches(self.args, self._evaluation_settings(None, "eval"), dynamic=False)
+        patches = patch_stream(self.args, self._evaluation_settings(None, "eval"), 2, dynamic=False)
         batch = self._prepare_inputs(default_collate([patches[i] for i in range(n)]))
         model = self.model.eval()
         outputs = model(pixel_values=self.pixel_values(model, batch))

@@ -38,7 +38,7 @@ class PublishingTrainer(Trainer):
     model: PreTrainedModel
     hub_model_id: Any = None
     push_in_progress: Any
-    items_per_step: int  # patches behind one step of the optimiser, on all ranks together; set by the inheritor
+    items_per_step = 0  # patches behind one step of the optimiser, on all ranks together; set by the inheritor
 
     def __init__(self, model, args, cohort: datasets.Dataset, **kwargs):
         if args.push_to_hub and args.hub_strategy in UNSAFE_STRATEGIES:

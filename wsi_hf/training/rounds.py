@@ -1,68 +1,70 @@
 """Where a round of training ends: weights and maps change hands, lost slides and collapse are noticed."""
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import HandOver, save_architecture
 from wsi_hf.training.checkpoints import begin_folder, check_weights
-
-if TYPE_CHECKING:
-    from wsi_hf.training.trainer import WsiTrainer
+from wsi_hf.training.run import Run
 
 logger = logging.getLogger(__name__)
 
 
 class RoundCallback(TrainerCallback):
-    """Hands weights and maps over where a round ends."""
+    """Hands weights and maps over where a round ends.
 
-    def __init__(self, trainer: "WsiTrainer"):
-        self.trainer = trainer
+    Args:
+        checkpoint: that the run goes on from, or None.
+    """
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        trainer = self.trainer
+    def __init__(self, run: Run, checkpoint: Path | None):
+        self.run, self.checkpoint = run, checkpoint
+
+    def on_train_begin(self, args, state, control, model, processing_class, **kwargs):
+        run, store = self.run, self.run.settings.store
         if args.device.type == "cpu":
             torch.set_num_threads(args.threads)
         if args.process_index == 0:
-            trainer.lost_slides.pending = begin_folder(trainer.mapping_settings, trainer.resume_folder)
-            save_architecture(trainer.model, trainer.image_processor, trainer.mapping_settings.folder)
-            prepare(trainer.mapping_settings)
-        trainer.accelerator.wait_for_everyone()
-        trainer.patches.forget_maps()
-        trainer.lost_slides.reasons = trainer.mapping_settings.store.newest().lost
+            begin_folder(run.settings, self.checkpoint)
+            save_architecture(model, processing_class, run.settings.folder)
+            prepare(run.settings)
+        PartialState().wait_for_everyone()
+        run.patches.forget_maps()
+        run.lost_slides.reasons = store.newest().lost
         if args.process_index == 0:
-            trainer.lost_slides.write()
+            run.lost_slides.write()
         if args.dynamic_sampling and state.global_step < state.max_steps:
             round_index = state.global_step // args.steps_per_round
             # a mapping beside the training may have been behind it when the checkpoint was saved
-            first_round = min(round_index, trainer.mapping_settings.store.finished()[-1] + 1)
+            first_round = min(round_index, store.finished()[-1] + 1)
             if args.process_index == 0:
-                check_weights(trainer.mapping_settings.store, first_round, round_index)
-            trainer.mapping_process.start(first_round)
-            trainer.mapping_process.hand_over(round_index, trainer.model, HandOver())
-        trainer.pace.begin_round()
+                check_weights(store, first_round, round_index)
+            run.mapping.start(first_round)
+            run.mapping.hand_over(round_index, model, HandOver())
+        run.pace.begin_round()
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.trainer.run_sampler.set_epoch(int(state.epoch or 0))
+        self.run.sampler.set_epoch(int(state.epoch or 0))
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, model, **kwargs):
         ended, left = divmod(state.global_step, args.steps_per_round)
-        if not left and state.global_step < state.max_steps:
-            self._end_round(args, control, ended)
-
-    def _end_round(self, args, control, ended: int) -> None:
-        trainer = self.trainer
-        round_s = trainer.pace.end_round()
-        unreadable = trainer.lost_slides.settle(trainer.mapping_settings.store)
-        if (advice := trainer.collapse.end_round(trainer.beta[1])) and args.process_index == 0:
-            logger.warning("step %d: %s", ended * args.steps_per_round, advice)
+        if left or state.global_step >= state.max_steps:
+            return
+        run, store = self.run, self.run.settings.store
+        round_s = run.pace.end_round()
+        run.lost_slides.settle(store, ended)
+        if (advice := run.collapse.end_round(args.beta_at(state.global_step)[1])) and args.process_index == 0:
+            logger.warning("step %d: %s", state.global_step, advice)
         if args.dynamic_sampling:
-            trainer.mapping_process.hand_over(ended, trainer.model, HandOver(round_s, unreadable))
-        if trainer.lost_slides.too_many:
+            run.mapping.hand_over(ended, model, HandOver(round_s))
+        if run.lost_slides.too_many:
             control.should_save = control.should_training_stop = True
         if args.process_index == 0:
-            trainer.lost_slides.write()
-        trainer.pace.begin_round()
+            run.lost_slides.write()
+            store.forget_before(run.patches.filled_in(ended * run.items_per_round) - 1)
+        run.pace.begin_round()

@@ -1,0 +1,112 @@
+"""One training: what its arguments, its slides and its batch come to, computed when it begins."""
+
+from pathlib import Path
+
+import datasets
+from transformers import PreTrainedModel
+
+from wsi_hf.mapping.mapper import FIRST_SLIDES, MappingSettings
+from wsi_hf.mapping.process import MappingProcess
+from wsi_hf.models.modeling_wsi_unet import WsiPreTrainedModel
+from wsi_hf.sampling.augmentation import PatchAugmentation
+from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
+from wsi_hf.training.arguments import WsiTrainingArguments
+from wsi_hf.training.collapse import CollapseWatch
+from wsi_hf.training.draws import DrawLog
+from wsi_hf.training.lost_slides import LostSlides
+from wsi_hf.training.pace import Pace
+
+
+class Run:
+    """All that lives as long as one training.
+
+    Args:
+        slides: that it trains on.
+        mpp: the model's.
+        batch_size: patches of a rank in one pass.
+    """
+
+    def __init__(self, args: WsiTrainingArguments, slides: list[TrainingSlide], mpp: float, batch_size: int):
+        self.items_per_step = batch_size * args.gradient_accumulation_steps * args.world_size
+        self.items_per_round = self.items_per_step * args.steps_per_round
+        self.settings = mapping_settings(args, slides, mpp, mapping_folder(args))
+        self.patches = patch_stream(args, self.settings, self.items_per_round, args.dynamic_sampling)
+        self.sampler = RunSampler(self.patches.length)
+        device = args.mapping_device or _device_name(args)
+        self.mapping = MappingProcess(
+            self.settings, args.mapping, device, args.process_index, args.world_size, args.mapping_ranks
+        )
+        self.lost_slides = LostSlides(slides, args.max_lost_slides, Path(str(args.output_dir)) / "lost_slides.json")
+        self.pace = Pace()
+        self.collapse = CollapseWatch(args.beta_at(args.steps_per_round)[1])
+        self.draws = DrawLog(self.settings, self.items_per_step, args.process_index)
+        self.augment = PatchAugmentation(
+            args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
+        )
+
+
+def mapping_folder(args: WsiTrainingArguments) -> Path:
+    return Path(str(args.output_dir)) / "_mapping"
+
+
+def mapping_settings(
+    args: WsiTrainingArguments, slides: list[TrainingSlide], mpp: float, folder: Path
+) -> MappingSettings:
+    return MappingSettings(
+        folder=str(folder), slides=slides, mpp=mpp, alpha=args.alpha, map_stride=args.map_stride,
+        tile_size=args.mapping_tile_size, slides_per_round=args.slides_per_round,
+        max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
+        tissue=args.tissue, seed=args.seed, threads=args.threads, error_mass=args.error_mass,
+        discovery_rounds=-(-args.discovery_steps // args.steps_per_round) if args.dynamic_sampling else 0,
+    )  # fmt: skip
+
+
+def patch_stream(
+    args: WsiTrainingArguments, settings: MappingSettings, items_per_round: int, dynamic: bool
+) -> DynamicPatchDataset:
+    """The patches of these slides; an epoch of them maps every malignant slide once."""
+    pairs = (settings.slides_per_round or FIRST_SLIDES) // 2
+    malignant = sum(slide.label for slide in settings.slides)
+    epoch = -(-malignant // min(pairs, malignant)) * items_per_round
+    return DynamicPatchDataset(
+        settings.slides, settings.store, length=epoch, patch_size=args.patch_size, mpp=settings.mpp,
+        items_per_round=items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
+        draw_from=args.draw_from, dynamic=dynamic, error_mass=args.error_mass,
+    )  # fmt: skip
+
+
+def training_slides(dataset: datasets.Dataset) -> list[TrainingSlide]:
+    """The rows of a cohort as training sees them: no annotations.
+
+    Raises:
+        ValueError: a column is missing, or there is no slide.
+    """
+    missing = {"slide_id", "path", "label"} - set(dataset.column_names)
+    if missing:
+        raise ValueError(
+            f"a data set of slides has the columns slide_id, path and label; {', '.join(missing)} is missing"
+        )
+    if not len(dataset):
+        raise ValueError("the data set holds no slides")
+    mpp = dataset["mpp"] if "mpp" in dataset.column_names else [None] * len(dataset)
+    rows = zip(dataset["slide_id"], dataset["path"], dataset["label"], mpp, strict=True)
+    slides = [TrainingSlide(*row) for row in rows]
+    if len({slide.slide_id for slide in slides}) < len(slides):
+        raise ValueError("two slides share a slide_id")
+    return slides
+
+
+def choose_eta(model: PreTrainedModel, args: WsiTrainingArguments) -> float:
+    """That of the arguments, else of the model's configuration, else the paper's 50. A configuration that has one keeps
+    what was trained with.
+    """
+    if not isinstance(model, WsiPreTrainedModel):
+        return 50.0 if args.eta is None else args.eta
+    if args.eta is not None:
+        model.config.eta = args.eta
+    return model.config.eta
+
+
+def _device_name(args: WsiTrainingArguments) -> str | None:
+    """An inline mapping runs where the training does; a child chooses for itself unless the training is on the CPU."""
+    return str(args.device) if args.mapping == "inline" or args.device.type == "cpu" else None
