@@ -8,9 +8,10 @@ import numpy as np
 class SlideSampler:
     """Chooses the slides of each mapping round; a pure function of the seed and of the maps so far.
 
-    An epoch maps every malignant slide once, in random order, and as many benign ones, drawn without replacement with
-    probability proportional to the sum of their map. Every benign slide is mapped at least once in any
-    `max_epochs_unmapped` epochs: whoever would otherwise come too late goes first.
+    An epoch maps every malignant slide once, in random order, and as many benign ones. Of the benign places of a round
+    some go to the slides that have waited longest, the others are drawn without replacement with probability
+    proportional to the sum of the map. Any `max_epochs_unmapped` epochs in a row have as many places for those who wait
+    as there are benign slides, so every slide is mapped in them.
 
     Args:
         labels: 0 (benign) or 1 (malignant) of each slide.
@@ -36,8 +37,10 @@ class SlideSampler:
         self.rounds_per_epoch = -(-len(self.malignant) // per_class)
         sizes = [len(part) for part in np.array_split(self.malignant, self.rounds_per_epoch)]
         self._capacity = np.minimum(sizes, len(self.benign))  # benign slides in each round of an epoch
+        self.max_epochs_unmapped = max_epochs_unmapped
         self.longest_wait = max_epochs_unmapped * self.rounds_per_epoch  # rounds
         reachable = int(self._capacity.sum()) * max_epochs_unmapped
+        self._reachable = reachable
         if reachable < len(self.benign):
             needed = -(-len(self.benign) // int(self._capacity.sum()))
             raise ValueError(
@@ -62,8 +65,10 @@ class SlideSampler:
             left_out: slides not to choose; malignant ones are not replaced.
         """
         epoch, position = divmod(round_index, self.rounds_per_epoch)
-        order = np.random.default_rng([self.seed, 1, epoch]).permutation(self.malignant)
-        malignant = np.array_split(order, self.rounds_per_epoch)[position]
+        # an order of its own in each epoch may leave a slide waiting for nearly two
+        order = epoch if self.max_epochs_unmapped > 1 else 0  # another order may leave a slide waiting for two epochs
+        shuffled = np.random.default_rng([self.seed, 1, order]).permutation(self.malignant)
+        malignant = np.array_split(shuffled, self.rounds_per_epoch)[position]
         benign = self._choose_benign(round_index, np.asarray(last_mapped), np.asarray(sum_q), left_out)
         return [slide for slide in malignant.tolist() if slide not in left_out] + benign
 
@@ -103,21 +108,13 @@ class SlideSampler:
             keys /= np.maximum(sum_q[self.benign], 1e-300)
         there = ~np.isin(self.benign, list(left_out))
         benign, keys = self.benign[there], keys[there]
-        deadline = last_mapped[benign] + self.longest_wait  # the last round each may be mapped in
-        by_deadline = np.lexsort((keys, deadline))
-        urgent = by_deadline[: min(count, self._overdue(round_index, np.sort(deadline)))]
-        others = np.setdiff1d(np.argsort(keys, kind="stable"), urgent, assume_unique=True)
-        return benign[np.concatenate((urgent, others))[:count]].tolist()
+        waited_longest = np.lexsort((keys, last_mapped[benign]))
+        first = waited_longest[: self._for_waiting(round_index + 1) - self._for_waiting(round_index)]
+        others = np.setdiff1d(np.argsort(keys, kind="stable"), first, assume_unique=True)
+        return benign[np.concatenate((first, others))[:count]].tolist()
 
-    def _overdue(self, round_index: int, deadlines: np.ndarray) -> int:
-        """How many must be mapped in this round because all later rounds before their deadlines will be taken."""
-        due = np.arange(1, len(deadlines) + 1)
-        if not len(due):
-            return 0
-        later_slots = self._slots_before(deadlines + 1) - self._slots_before(round_index + 1)
-        return int(max(0, (due - np.maximum(later_slots, 0)).max()))
-
-    def _slots_before(self, round_index: np.ndarray | int) -> np.ndarray:
-        """Benign slides mapped in all rounds before this one."""
-        epochs, position = np.divmod(round_index, self.rounds_per_epoch)
-        return epochs * self._capacity.sum() + np.concatenate(([0], np.cumsum(self._capacity)))[position]
+    def _for_waiting(self, round_index: int) -> int:
+        """Places in all rounds before this one that are for those who wait, evenly spread."""
+        epochs, position = divmod(round_index, self.rounds_per_epoch)
+        places = epochs * int(self._capacity.sum()) + int(self._capacity[:position].sum())
+        return -(-places * len(self.benign) // self._reachable)
