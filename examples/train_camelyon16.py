@@ -39,7 +39,7 @@ RECIPES = {
     # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 2, patches of 32 pixels.
     # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run, then rises to 1, the
     # paper's; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
-    # What finds the tumour on every seed is many small patches a step and many slides; see docs/learning.md.
+    # What finds the tumour on every seed is many small patches a step and many slides; see docs/experiments.md.
     "demo": {
         "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 450,
         "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175,
