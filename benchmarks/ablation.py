@@ -23,10 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from train_camelyon16 import RECIPES
-
 from wsi_hf import synthesize_cohort
+from wsi_hf.job.recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples" / "train_camelyon16.py"

@@ -12,7 +12,6 @@ A slide's score is its bag's. Its map is what the method gives: one value a tile
 
 import argparse
 import copy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +22,12 @@ from scipy.special import expit
 from torch import Tensor, nn
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from train_camelyon16 import RECIPES
-
 from wsi_hf import Slide, WsiImageProcessor, WsiUNetForSegmentation, find_tissue
 from wsi_hf.cohorts.camelyon16 import load_cohort, open_slide, split_validation
 from wsi_hf.evaluation.judging import JudgedMaps, JudgingSettings, judge_maps, outline_of
 from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.results import evaluate_records
+from wsi_hf.job.recipes import RECIPES
 from wsi_hf.reports.cohort import write_evaluation
 
 TILE_PX = 96

@@ -1,0 +1,103 @@
+"""Settings that go together, and the choice between them by what the slides and the machine are."""
+
+from dataclasses import dataclass
+from typing import Any
+
+MOSAIC = {  # what both recipes for mosaics share
+    "filters": 16, "depth": 3, "bf16": True, "warmup_steps": 0.1, "alpha": 8.0, "draw_from": "all",
+    "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64, "mapping_tile_size": 768,
+    "augment_elastic_px": 0.0,
+}  # fmt: skip
+# What the paper does not say is marked in WsiTrainingArguments; depth, optimiser and step count are ours.
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "per_device_train_batch_size": 32, "max_steps": 20_000, "learning_rate": 1e-3, "steps_per_round": 100,
+        "slides_per_round": 16, "dataloader_num_workers": 8, "save_steps": 1000,
+    },
+    # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 2, patches of 32 pixels.
+    # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run, then rises to 1, the
+    # paper's; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
+    # What finds the tumour on every seed is many small patches a step and many slides; see docs/experiments.md.
+    "demo": {
+        "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 450,
+        "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175,
+        "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 16, "shuffle_buffer": 256,
+        "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 150,
+        "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
+    },
+    # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, more steps.
+    "mosaic": {
+        **MOSAIC, "patch_size": 96, "per_device_train_batch_size": 32, "max_steps": 1600, "learning_rate": 5e-3,
+        "beta_1_warmup_start": 800, "beta_1_warmup_steps": 400, "save_steps": 400,
+    },
+    # Goes on from "mosaic" (--init_from): few large patches, and logits averaged (not the paper's), because the maps of
+    # real tissue are spotty without. Small patches discover, large ones finish: from random weights this learns less.
+    # Slides have no maps when it starts, so that it maps more of them a round.
+    "mosaic-smooth": {
+        **MOSAIC, "smoothing": 64, "patch_size": 320, "per_device_train_batch_size": 4, "max_steps": 600,
+        "learning_rate": 2e-3, "slides_per_round": 44, "save_steps": 200,
+    },
+    # Mosaics in three minutes, for comparisons (benchmarks/ablation.py): half the resolution, both runs in one.
+    "mosaic-quick": {
+        **MOSAIC, "mpp": 1.944, "smoothing": 24, "patch_size": 64, "per_device_train_batch_size": 24, "max_steps": 450,
+        "learning_rate": 5e-3, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175, "slides_per_round": 16,
+        "save_steps": 150,
+    },
+}  # fmt: skip
+OWN = "own"
+"""The recipe for one's own slides, made to measure by `own_recipe`."""
+COMMON = {
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.3,
+    "logging_steps": 25,
+    "save_total_limit": 2,
+    "report_to": "none",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a recipe is chosen by: training slides by class, their median size at 1 um a pixel, and the device."""
+
+    benign: int
+    malignant: int
+    megapixels: float
+    gpu: bool
+    synthetic: bool = False
+
+
+def choose_recipe(seen: Seen) -> tuple[str, str]:
+    """Give the name of the recipe, and why it was chosen, in a few words."""
+    if seen.synthetic:
+        return "demo", "synthetic slides"
+    return OWN, f"discover, then harden, for {'a GPU' if seen.gpu else 'CPU cores'}; made to measure"
+
+
+def recipe_values(name: str, seen: Seen | None) -> dict[str, Any]:
+    """The settings of a recipe, of one's own slides those that fit what was seen of them."""
+    if name == OWN:
+        return own_recipe(seen or Seen(benign=50, malignant=50, megapixels=1.0, gpu=False))
+    return RECIPES[name]
+
+
+def own_recipe(seen: Seen) -> dict[str, Any]:
+    """Discover, then harden: beta_1 is 0 for half of the run and then rises to the paper's 1.
+
+    With beta_1 = 1 from the first step, the paper's setting, most trainings on few slides end in "all benign". Steps:
+    enough to map every malignant slide five times, the paper's network on a GPU and a half as wide one on CPU cores.
+    """
+    slides_per_round = 2 * min(max(seen.malignant // 8, 4), 22)
+    rounds = -(-5 * seen.malignant * 2 // slides_per_round)
+    steps = min(max(25 * rounds, 3000 if seen.gpu else 800), 20_000)
+    network = {"filters": 32, "depth": 4} if seen.gpu else {"filters": 16, "depth": 3}
+    patches = {"patch_size": 96, "per_device_train_batch_size": 64} if seen.gpu else {
+        "patch_size": 64, "per_device_train_batch_size": 32
+    }  # fmt: skip
+    return {
+        **network, **patches, "max_steps": steps, "learning_rate": 2e-3 if seen.gpu else 5e-3, "warmup_steps": 0.1,
+        "beta_1_warmup_start": steps // 2, "beta_1_warmup_steps": steps * 3 // 8, "alpha": 8.0, "draw_from": "all",
+        "steps_per_round": 25, "slides_per_round": slides_per_round,
+        "shuffle_buffer": 2 * patches["per_device_train_batch_size"], "mapping_tile_size": 768,
+        "augment_elastic_px": 0.0, "save_steps": max(steps // 8 // 25, 1) * 25,
+        "dataloader_num_workers": 8 if seen.gpu else 0, "include_itc": seen.megapixels < 4,
+    }  # fmt: skip
