@@ -12,7 +12,7 @@ FLOORS = [
     {"segmentation", "mapping"},
     {"evaluation", "training"},
     {"reports", "registration"},
-    {"job"},
+    {"job", "viewer"},
     {"cli", "__init__"},
 ]
 LONGEST = {  # lines; to be shortened, never to be added to

@@ -13,6 +13,7 @@ from wsi_hf.cli.push import push
 from wsi_hf.cli.segment import segment
 from wsi_hf.cli.synthesize import synthesize
 from wsi_hf.cli.train import train
+from wsi_hf.cli.view import view
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def commands(quiet: bool, verbose: bool) -> None:
         logging.getLogger().setLevel(logging.INFO if verbose else logging.ERROR)
 
 
-for command in (train, segment, info, evaluate, figures, push, synthesize):
+for command in (train, segment, view, info, evaluate, figures, push, synthesize):
     commands.add_command(command)
 
 

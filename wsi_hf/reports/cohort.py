@@ -27,9 +27,12 @@ from wsi_hf.reports.figures import plot_froc, plot_roc
 from wsi_hf.reports.overlays import plot_gallery
 from wsi_hf.reports.report_page import write_report
 from wsi_hf.segmentation.provenance import describe_model
+from wsi_hf.slides.replacing import write_text
 
 RECORDS = "_evaluation"
 """Folder of the slides' records; a push to the Hub leaves it out."""
+SLIDES = "slides.json"
+"""Where the slides lie, beside their records."""
 PICTURED = 8
 """Slides in the gallery."""
 
@@ -84,6 +87,8 @@ def evaluate_cohort(
         failed = dict(gather_object(list(failed.items())))
     if index:
         return {}
+    files = {row["slide_id"]: os.path.abspath(row["path"]) for row in slides}
+    write_text(out / RECORDS / SLIDES, json.dumps(files, indent=1) + "\n")
     judged = [row["slide_id"] for row in slides if row["slide_id"] not in failed]
     evaluation = evaluate_records(read_records(out, judged), failed, convention, include_itc)
     model_facts = describe_model(network)

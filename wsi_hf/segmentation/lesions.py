@@ -1,6 +1,7 @@
 """Lesions of a probability map: connected pixels over a threshold, found tile by tile, as GeoJSON."""
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from wsi_hf.segmentation.outlines import trace_outlines, without_straight_points
 from wsi_hf.slides.replacing import replacing
 
 RED, GREY = (200, 0, 0), (128, 128, 128)
+NAMESPACE = uuid.UUID("4b5cbb0c-4d4f-5f0e-9c39-6d1f4a8b2d11")
+"""Of the features' ids, which follow from class and outline: the same result has the same ids."""
 
 
 @dataclass
@@ -149,7 +152,7 @@ def write_geojson(
         downsample: level-0 pixels a map pixel.
         made_by: the model, as it stands in the file.
     """
-    features = (*_lesion_features(lesions, label, map_mpp), *_damage_features(damages, downsample))
+    features = (*lesion_features(lesions, label, map_mpp), *_damage_features(damages, downsample))
     with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
         file.write(f'{{"type": "FeatureCollection", "made_by": {json.dumps(made_by)}, "features": [')
         for number, feature in enumerate(features):
@@ -166,7 +169,8 @@ def unread_areas(damages: Iterable[Damage]) -> list[Polygon]:
     return list(shapely.get_parts(shapely.union_all([damage_box(damage) for damage in damages])))
 
 
-def _lesion_features(lesions: Iterable[Lesion], label: str, map_mpp: float) -> Iterator[dict[str, Any]]:
+def lesion_features(lesions: Iterable[Lesion], label: str, map_mpp: float) -> Iterator[dict[str, Any]]:
+    """Lesions as GeoJSON features; arguments as for `write_geojson`."""
     for number, lesion in enumerate(lesions, start=1):
         outline = [orient(polygon) for polygon in lesion.polygons]
         measurements = {
@@ -189,6 +193,7 @@ def _feature(
 ) -> dict:
     return {
         "type": "Feature",
+        "id": str(uuid.uuid5(NAMESPACE, f"{label} {geometry.wkb_hex}")),
         "geometry": mapping(geometry),
         "properties": {
             "objectType": "annotation",

@@ -91,7 +91,7 @@ class SegmentationFolder:
                     map_path=part / ZARR,
                     **options,
                 )
-                result.provenance["slide"]["fingerprint"] = fingerprint
+                result.provenance["slide"] |= {"fingerprint": fingerprint, "path": str(slide.path.absolute())}
                 result.write_beside_map(part)
             summary = result.summary
         return {**summary, "folder": str(target)}
