@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from openslide import AbstractSlide, OpenSlideError
+from openslide import OpenSlideError
 from PIL import Image
 
 from wsi_hf.slides.handles import SlideError, open_file, pool
@@ -71,11 +71,6 @@ class Slide:
         )
         """The part of level 0 that was scanned: (x, y, width, height)."""
         self._said_upsampling = False
-
-    @property
-    def handle(self) -> AbstractSlide:
-        """The slide as OpenSlide opens it, in this process."""
-        return pool().get(self._file)
 
     def size_px(self, mpp: float) -> tuple[int, int]:
         """(width, height) of the slide's grid at `mpp`; its last column and row may be covered only in part."""

@@ -9,7 +9,7 @@ import openslide
 import shapely
 
 from wsi_hf.slides.annotations import read_asap
-from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.handles import SlideError, pool
 from wsi_hf.slides.slide import Slide
 
 Feature = dict[str, Any]
@@ -57,7 +57,7 @@ class ShownSlide:
             raise SlideError(
                 f"{self.path} is not the slide of these results: {slide.dimensions_l0} is not {self.size_l0}"
             )
-        return slide.handle
+        return pool().get(slide._file)  # deep zoom wants OpenSlide's own object
 
     def probability_map(self) -> tuple[openslide.AbstractSlide, float]:
         """P(malignant) as a grey image, and how many level-0 pixels one of its pixels spans."""
