@@ -10,6 +10,7 @@ FLOORS = [
     {"models", "slides", "hub"},
     {"cohorts", "inference", "sampling"},
     {"segmentation", "mapping"},
+    {"calibration"},
     {"evaluation", "training"},
     {"reports", "registration"},
     {"job", "viewer"},

@@ -158,7 +158,7 @@ def test_a_full_disk_stops_and_keeps_what_is_finished(pipe, slides, small_disk):
     with pytest.raises(OSError, match="No space left") as stopped:
         pipe(slides, out=out, tissue=None, on_error="report")
     assert stopped.value.errno == errno.ENOSPC
-    assert sorted(path.name for path in out.iterdir()) == ["a", "run.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "run.json", "slides.csv"]
     assert (out / "a" / "summary.json").exists()
 
 

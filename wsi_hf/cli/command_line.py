@@ -6,6 +6,7 @@ import sys
 import click
 
 from wsi_hf import __version__
+from wsi_hf.cli.calibrate import calibrate
 from wsi_hf.cli.evaluate import evaluate
 from wsi_hf.cli.figures import figures
 from wsi_hf.cli.info import info
@@ -28,7 +29,7 @@ def commands(quiet: bool, verbose: bool) -> None:
         logging.getLogger().setLevel(logging.INFO if verbose else logging.ERROR)
 
 
-for command in (train, segment, view, info, evaluate, figures, push, synthesize):
+for command in (train, calibrate, segment, view, info, evaluate, figures, push, synthesize):
     commands.add_command(command)
 
 

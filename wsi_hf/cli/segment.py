@@ -31,9 +31,14 @@ def segment(
     tile_size: int | None,
     **network: Any,
 ) -> int:
-    """Segment slides, and those of folders, into a folder; one line a slide."""
+    """Segment slides, and those of folders, into a folder; one line a slide, as it is done, and slides.csv of all."""
+    paths, failed = expanded(slides), False
+    from tqdm.auto import tqdm
+
+    from wsi_hf.segmentation.runs import TABLE
+
     results: Any = load_pipeline(model, **network)(
-        expanded(slides),
+        iter(tqdm(paths, "slides", unit="slide", disable=not sys.stderr.isatty())),
         mpp=mpp,
         out=out,
         on_error="report",
@@ -45,9 +50,26 @@ def segment(
         progress=sys.stderr.isatty(),
     )
     for result in results:
-        if "error" in result:
-            print(f"{result['slide_id']}\tfailed")
-        else:
-            spots = f"\t{len(result['not_analysed'])} spots not analysed" if result["not_analysed"] else ""
-            print(f"{result['slide_id']}\t{result['label']}\t{result['score']:.4f}\t{result['folder']}{spots}")
-    return int(any("error" in result or result["not_analysed"] for result in results))
+        failed |= "error" in result or bool(result["not_analysed"])
+        tqdm.write(_line(result))
+    print(f"{out / TABLE}\t{len(paths)} slides")
+    return int(failed)
+
+
+def _line(result: dict[str, Any]) -> str:
+    """slide, label, probability, lesions, folder, and what to know before believing it."""
+    if "error" in result:
+        return f"{result['slide_id']}\tfailed"
+    many = "lesion" if result["lesions"] == 1 else "lesions"
+    spots = len(result["not_analysed"])
+    return "\t".join(
+        [
+            result["slide_id"],
+            result["label"],
+            f"{result['score']:.4f}",
+            f"{result['lesions']} {many}",
+            result["folder"],
+            *([f"{spots} spots not analysed"] if spots else []),
+            *result["warnings"],
+        ]
+    )

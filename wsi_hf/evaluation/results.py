@@ -21,8 +21,8 @@ from wsi_hf.evaluation.froc.scoring import froc
 from wsi_hf.evaluation.pixel import PixelResult, PixelScores
 from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.roc import RocResult, roc_auc
-from wsi_hf.evaluation.slide_score import AREA_UM2
 from wsi_hf.evaluation.summary import metrics, roc_figure
+from wsi_hf.segmentation.slide_score import AREA_UM2
 from wsi_hf.slides.replacing import replacing
 
 

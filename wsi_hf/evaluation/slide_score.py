@@ -1,11 +1,7 @@
-"""A slide's score beside the paper's: the mean of its largest pixels, which a single odd pixel does not decide."""
-
-import numpy as np
+"""The robust score of a whole map, as `segment_slide` computes it on the way."""
 
 from wsi_hf.evaluation.blocks import MapLike, read_block, row_blocks
-
-AREA_UM2 = 500.0
-"""Of the pixels that are averaged: two or three tumour cells. Not in the paper."""
+from wsi_hf.segmentation.slide_score import AREA_UM2, LargestMargins
 
 
 def robust_margin(margins: MapLike, mpp: float, area_um2: float = AREA_UM2) -> float:
@@ -19,10 +15,7 @@ def robust_margin(margins: MapLike, mpp: float, area_um2: float = AREA_UM2) -> f
     Returns:
         The mean; -inf where nothing was analysed.
     """
-    count = max(1, round(area_um2 / mpp**2))
-    largest = np.empty(0, np.float32)
+    largest = LargestMargins(mpp, area_um2)
     for block in row_blocks(margins.shape):
-        pixels = read_block(margins, block).ravel()
-        pixels = np.concatenate((largest, pixels[pixels > -np.inf]))
-        largest = np.partition(pixels, -count)[-count:] if len(pixels) > count else pixels
-    return float(largest.astype(np.float64).mean()) if len(largest) else -np.inf
+        largest.add(read_block(margins, block))
+    return largest.mean

@@ -44,7 +44,12 @@ class Lesion:
 
 
 def find_lesions(
-    probabilities: Any, tiles: Iterable[Tile], threshold: float, smallest_px: float, downsample: float
+    probabilities: Any,
+    tiles: Iterable[Tile],
+    threshold: float,
+    smallest_px: float,
+    downsample: float,
+    outlines: bool = True,
 ) -> list[Lesion]:
     """Find the groups of pixels with p >= threshold that touch at their sides.
 
@@ -56,21 +61,25 @@ def find_lesions(
         threshold: lowest probability of a lesion's pixel.
         smallest_px: lesions of fewer pixels are left out.
         downsample: level-0 pixels a map pixel.
+        outlines: trace them; without, lesions have no polygons.
 
     Returns:
         Lesions with one polygon each, valid, in level-0 coordinates: the most probable first, then the larger.
     """
-    joined = _JoinedLesions(probabilities.shape[1])
+    joined = _JoinedLesions(probabilities.shape[1], outlines)
     for tile in tiles:
         joined.add(tile, np.asarray(probabilities[tile.rows, tile.columns]), threshold, smallest_px)
     lesions = [_whole(lesion, downsample) for lesion in joined.lesions() if lesion.pixels >= smallest_px]
+    if not outlines:
+        return sorted(lesions, key=lambda lesion: (-lesion.largest, -lesion.pixels))
     return sorted(lesions, key=lambda lesion: (-lesion.largest, -lesion.pixels, lesion.polygons[0].bounds))
 
 
 class _JoinedLesions:
     """Joins the components of tiles across the tiles' borders (union-find over component numbers)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, outlines: bool = True) -> None:
+        self._outlines = outlines
         self._parts: dict[int, Lesion] = {}
         self._parent: dict[int, int] = {}
         self._next = 1
@@ -104,6 +113,8 @@ class _JoinedLesions:
         kept = (pixels >= smallest_px) | np.isin(index, border)  # small ones inside a tile cannot grow any more
         for i in np.flatnonzero(kept).tolist():
             self._parts[self._next + i] = Lesion(int(pixels[i]), float(largest[i]), float(total[i]))
+        if not self._outlines:
+            return
         for label, polygon in trace_outlines(np.where(np.append(False, kept)[labels], labels, 0)).items():
             part = self._parts[self._next + label - 1]
             part.polygons.append(affinity.translate(polygon, tile.x_px, tile.y_px))
@@ -125,6 +136,8 @@ class _JoinedLesions:
 
 
 def _whole(lesion: Lesion, downsample: float) -> Lesion:
+    if not lesion.polygons:
+        return lesion
     outline = lesion.polygons[0]
     if len(lesion.polygons) > 1:
         outline = without_straight_points(shapely.union_all(lesion.polygons))

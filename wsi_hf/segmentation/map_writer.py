@@ -13,6 +13,7 @@ from zarr.codecs import BloscCodec
 
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import TileGrid
+from wsi_hf.segmentation.slide_score import LargestMargins
 
 MARGINS = "margins.zarr"
 LAST_BIT = 2.0**-25
@@ -22,15 +23,26 @@ LAST_BIT = 2.0**-25
 class MapWriter:
     """Takes in the tiles of one slide: P(malignant) goes to disk, the best margin and the tissue's area are kept."""
 
-    def __init__(self, path: Path, grid: TileGrid, attributes: dict[str, Any], keep_margins: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        grid: TileGrid,
+        attributes: dict[str, Any],
+        keep_margins: bool = False,
+        mpp: float = 1.0,
+        scale: tuple[float, float] = (1.0, 0.0),
+    ) -> None:
         """
         Args:
             path: folder of the zarr array. Its chunks are the grid's tiles; those without tissue are not stored.
             grid: the tiles.
             attributes: what the array says of itself.
             keep_margins: write the margins l1 - l0 beside it, -inf where not analysed.
+            mpp: um per pixel.
+            scale: (temperature, shift): P = sigmoid((margin - shift) / temperature).
         """
-        self.path = path
+        self.path, self._mpp, (self._temperature, self._shift) = path, mpp, scale
+        self._largest = LargestMargins(mpp)
         width, height = grid.size_px
         self.array = zarr.create_array(
             path,
@@ -72,9 +84,11 @@ class MapWriter:
         if math.isnan(best) or best == math.inf:
             raise ValueError("the model gives NaN or infinite logits; with float16, try bfloat16 or float32")
         place = slice(y_px, y_px + margin.shape[0]), slice(x_px, x_px + margin.shape[1])
-        self.array[place] = np.asarray(torch.sigmoid(margin).cpu())
+        self.array[place] = np.asarray(torch.sigmoid((margin - self._shift) / self._temperature).cpu())
+        margins = np.asarray(margin.cpu())
+        self._largest.add(margins)
         if self.margins is not None:
-            self.margins[place] = np.asarray(margin.cpu())
+            self.margins[place] = margins
         self._tiles.append(place)
         self._margins.append(best)
         self._tissue_pixels.append(int(tissue.sum()))
@@ -82,6 +96,7 @@ class MapWriter:
     def blank(self, damages: Iterable[Damage]) -> None:
         """Set rectangles to 0, also in tiles that were stored before their damage came to light."""
         damages = list(damages)
+        self._largest = LargestMargins(self._mpp) if damages else self._largest
         for number, place in enumerate(self._tiles if damages else ()):
             p = np.asarray(self.array[place])
             before = np.count_nonzero(p)
@@ -89,17 +104,29 @@ class MapWriter:
                 rows, columns = (_within(a, b) for a, b in zip((damage.rows, damage.columns), place, strict=True))
                 p[rows, columns] = 0
             if np.count_nonzero(p) < before:
-                self.array[place] = p
-                self._margins[number] = float(torch.from_numpy(p).double().logit(eps=LAST_BIT).max())
-                self._tissue_pixels[number] = int(np.count_nonzero(p))
+                self.array[place], self._tissue_pixels[number] = p, int(np.count_nonzero(p))
                 if self.margins is not None:
-                    margins = np.where(p == 0, -np.inf, self.margins[place])
-                    self.margins[place], self._margins[number] = margins, float(margins.max())
+                    self.margins[place] = np.where(p == 0, -np.inf, self.margins[place])
+                self._margins[number] = float(self._margins_at(place).max())
+            self._largest.add(self._margins_at(place))
+
+    def _margins_at(self, place: tuple[slice, slice]) -> np.ndarray:
+        """The margins of a tile as they were kept, or else as its probabilities tell."""
+        if self.margins is not None:
+            return np.asarray(self.margins[place])
+        p = torch.from_numpy(np.asarray(self.array[place]))
+        margin = p.double().logit(eps=LAST_BIT) * self._temperature + self._shift
+        return margin.masked_fill(p == 0, -torch.inf).float().numpy()
 
     @property
     def margin(self) -> float:
         """The best margin of all pixels; -inf where there are none."""
         return max(self._margins, default=-math.inf)
+
+    @property
+    def robust_margin(self) -> float:
+        """The mean of the largest margins."""
+        return self._largest.mean
 
     @property
     def tissue_pixels(self) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import zarr
 
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import Tile
+from wsi_hf.segmentation.calibration import Calibration
 from wsi_hf.segmentation.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
 from wsi_hf.segmentation.ome_tiff import write_ome_tiff
 from wsi_hf.segmentation.overlay import write_overlay
@@ -33,6 +34,11 @@ class SlideSegmentation:
     probabilities: P(malignant) of every pixel at `mpp`, float32 (H, W), read lazily; 0 outside the tissue and where the
         slide could not be read.
     margin: the largest l1 - l0 of all pixels, by which slides are ranked (a probability rounds to 1 from 16.7 on).
+    robust_margin: the mean of the largest 500 um2 of margins.
+    score: P(slide is malignant) of a calibrated model, whose operating point is 0.5; else `raw_score`.
+    raw_score: the paper's score, the network's own probability of its best pixel.
+    calibration: the model's; None where it is not calibrated.
+    warnings: what to know before believing the result.
     damages: rectangles that could not be read.
     tiles: where the map is not 0.
     provenance: slide, model, settings, versions.
@@ -43,7 +49,9 @@ class SlideSegmentation:
     mpp: float
     probabilities: zarr.Array
     margin: float
+    robust_margin: float
     score: float
+    raw_score: float
     label: str
     threshold: float
     smallest_um2: float
@@ -52,6 +60,8 @@ class SlideSegmentation:
     tiles: list[Tile]
     provenance: dict[str, Any]
     seconds: float
+    calibration: Calibration | None = None
+    warnings: list[str] = field(default_factory=list)
     margins: zarr.Array | None = None
 
     @property
@@ -75,10 +85,14 @@ class SlideSegmentation:
             "slide_id": self.slide_id,
             "label": self.label,
             "score": self.score,
+            "calibrated": self.calibration is not None,
+            "raw_score": self.raw_score,
             "margin": self.margin,
+            "robust_margin": self.robust_margin,
             "lesions": len(self.lesions),
             "lesion_area_um2": sum(lesion.pixels for lesion in self.lesions) * self.mpp**2,
             "tissue_area_um2": self.tissue_area_um2,
+            "warnings": self.warnings,
             "not_analysed": describe_damages(self.damages, self.downsample),
             "seconds": round(self.seconds, 2),
             **self.provenance,

@@ -51,9 +51,11 @@ class WsiSegmentationPipeline(Pipeline):
     generator, or a folder of slides. One slide gives one result, a list or a folder a list, a generator a generator, in
     the order of the input.
 
-    A result is a dict: slide_id, label, score, margin, probability_map (H, W, read lazily), mpp, lesions,
-    lesion_area_um2, tissue_area_um2, not_analysed, model, revision (its commit on the Hub); and "folder" with `out=`,
-    else "segmentation", which writes the files. With `on_error="report"` a slide that fails gives slide_id and error.
+    A result is a dict: slide_id, label, score (0.5 is the operating point of a calibrated model), calibrated, raw_score
+    (the paper's, the largest pixel probability), margin, probability_map (H, W, read lazily), mpp, lesions,
+    lesion_area_um2, tissue_area_um2, warnings, not_analysed, model, revision (its commit on the Hub); and "folder" with
+    `out=`, which also gets slides.csv, else "segmentation", which writes the files. With `on_error="report"` a slide
+    that fails gives slide_id and error.
 
     Args of a call:
         mpp: um per level-0 pixel, for files and images that do not say.
@@ -116,16 +118,20 @@ class WsiSegmentationPipeline(Pipeline):
         ):
             try:
                 slide = as_slide(item, mpp, f"image_{number}")
-                if folder is not None:
-                    yield _from_folder(folder.segment(slide, progress=progress, **options))
+                if folder is None:
+                    result = _from_memory(segment_slide(network, slide, progress=progress, **run, **options))
                 else:
-                    yield _from_memory(segment_slide(network, slide, progress=progress, **run, **options))
+                    result = _from_folder(folder.segment(slide, progress=progress, **options))
             except (SlideError, OSError, ValueError) as error:
                 disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
                 if on_error == "raise" or disk_full:
                     raise
                 logger.error("%s", error)
-                yield {"slide_id": name_of(item, f"image_{number}"), "label": None, "score": None, "error": str(error)}
+                name = name_of(item, f"image_{number}")
+                result = {"slide_id": name, "label": None, "score": None, "error": str(error)}
+            if folder is not None:
+                folder.note(result)
+            yield result
 
     def network(self, dtype: torch.dtype | None = None) -> PixelNetwork:
         """The pipeline's model, ready for inference."""
@@ -188,7 +194,10 @@ def _from_folder(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _facts(summary: dict[str, Any]) -> dict[str, Any]:
-    names = ("slide_id", "label", "score", "margin", "lesions", "lesion_area_um2", "tissue_area_um2", "not_analysed")
+    names = (
+        *("slide_id", "label", "score", "calibrated", "raw_score", "margin", "lesions", "lesion_area_um2"),
+        *("tissue_area_um2", "warnings", "not_analysed"),
+    )
     return {
         **{name: summary[name] for name in names},
         "mpp": summary["settings"]["mpp"],

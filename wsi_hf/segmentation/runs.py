@@ -1,5 +1,6 @@
 """A folder of segmented slides: one sub-folder each, finished ones known again, interrupted ones done anew."""
 
+import csv
 import json
 import re
 import shutil
@@ -18,6 +19,11 @@ from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
 
 RUN = "run.json"
+TABLE = "slides.csv"
+COLUMNS = (
+    *("slide_id", "label", "score", "calibrated", "raw_score", "margin", "lesions", "lesion_area_um2"),
+    *("tissue_area_um2", "spots_not_analysed", "warnings", "error"),
+)
 
 
 class SegmentationFolder:
@@ -33,7 +39,7 @@ class SegmentationFolder:
         network: PixelNetwork,
         tissue: Tissue = "auto",
         threshold: float = 0.5,
-        smallest_um2: float = 100.0,
+        smallest_um2: float | None = None,
     ) -> None:
         """
         Args:
@@ -45,6 +51,7 @@ class SegmentationFolder:
         """
         self.folder, self.network = Path(folder), network
         self.tissue, self.threshold, self.smallest_um2 = tissue, threshold, smallest_um2
+        self._table: dict[str, dict[str, Any]] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_run()
         self._remove_leftovers()
@@ -95,6 +102,15 @@ class SegmentationFolder:
                 result.write_beside_map(part)
             summary = result.summary
         return {**summary, "folder": str(target)}
+
+    def note(self, result: dict[str, Any]) -> None:
+        """Write slides.csv anew, with one line for each slide of this run so far, failed ones too."""
+        spots, warnings = len(result.get("not_analysed", ())), "; ".join(result.get("warnings", ()))
+        self._table[result["slide_id"]] = {**result, "spots_not_analysed": spots, "warnings": warnings}
+        with replacing(self.folder / TABLE) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            table.writeheader()
+            table.writerows(self._table.values())
 
     def _check_run(self) -> None:
         described = describe_run(self.network, None, self.tissue, self.threshold, self.smallest_um2)

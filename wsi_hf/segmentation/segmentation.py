@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -20,11 +21,17 @@ from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.streaming import SegmentedTile, Tissue, stream_tiles, tissue_mask
 from wsi_hf.inference.tiling import TileGrid
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.segmentation.calibration import UNCALIBRATED, UNLIKE, Calibration, calibration_of
 from wsi_hf.segmentation.map_writer import MapWriter
 from wsi_hf.segmentation.outputs import ZARR, SlideSegmentation
 from wsi_hf.segmentation.provenance import describe_model, describe_slide, describe_tissue, versions
+from wsi_hf.slides.appearance import appearance
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
+
+SMALLEST_UM2 = 100.0
+DECIDING = ("version", "rule", "n_benign", "n_malignant", "slide", "pixels")
+"""What of a calibration stands in the results."""
 
 __all__ = ["SegmentedTile", "Tissue", "segment_slide", "stream_tiles", "tissue_mask"]
 
@@ -42,7 +49,7 @@ def segment_slide(
     batch_size: int = 1,
     num_workers: int = 2,
     threshold: float = 0.5,
-    smallest_um2: float = 100.0,
+    smallest_um2: float | None = None,
     map_path: str | Path | None = None,
     keep_margins: bool = False,
     progress: bool = False,
@@ -59,8 +66,9 @@ def segment_slide(
         mpp: um per level-0 pixel of a slide whose file does not say (where `slide` is a path). The resolution that the
             model works at is another thing and stands in its image processor.
         tissue, tile_size, batch_size, num_workers: see `stream_tiles`.
-        threshold: probability from which a pixel, and a slide by its best pixel, counts as malignant.
-        smallest_um2: smaller lesions are not outlined.
+        threshold: probability from which a pixel, and a slide, counts as malignant. 0.5 is the operating point of a
+            model that is calibrated; in one that is not, a slide's probability is that of its best pixel.
+        smallest_um2: smaller lesions are not outlined; by default the calibration's, or 100.
         map_path: folder for the map; by default a temporary one that vanishes with the last use of the array.
         keep_margins: give the margins l1 - l0 of all pixels too: they rank pixels whose probability rounds to 1.
         progress: show a progress bar.
@@ -74,12 +82,15 @@ def segment_slide(
     start = time.perf_counter()
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor, device, dtype)
     slide = slide if isinstance(slide, Slide) else Slide(slide, mpp)
-    mask = tissue_mask(slide, tissue)
+    calibration, mask = calibration_of(network.config), tissue_mask(slide, tissue)
+    smallest_um2 = smallest_area(calibration, smallest_um2)
     tile_size = tile_size or largest_tile(network, batch_size)
     grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
     tiles, damages = grid.tiles(mask), list[Damage]()
     provenance = describe_run(network, slide, tissue, threshold, smallest_um2)
-    writer = MapWriter(Path(map_path) if map_path else temporary_path(), grid, provenance, keep_margins)
+    scale = (calibration.temperature, calibration.shift) if calibration else (1.0, 0.0)
+    path = Path(map_path) if map_path else temporary_path()
+    writer = MapWriter(path, grid, provenance, keep_margins, network.mpp, scale)
     if not map_path:
         weakref.finalize(writer.array, shutil.rmtree, Path(writer.path).parent, ignore_errors=True)
     stream = stream_tiles(
@@ -96,13 +107,18 @@ def segment_slide(
     if writer.margin == -math.inf:
         reason = damages[0].reason if damages else "its tissue mask is finer than its pixels"
         raise SlideError(f"{slide.slide_id}: nothing of it could be analysed: {reason}")
-    score = float(torch.sigmoid(torch.tensor(writer.margin)))
+    raw_score = float(torch.sigmoid(torch.tensor(writer.margin)))
+    score = float(calibration.slide_probability(writer.margin, writer.robust_margin)) if calibration else raw_score
     return SlideSegmentation(
         slide=slide,
         mpp=network.mpp,
         probabilities=writer.array,
         margin=writer.margin,
+        robust_margin=writer.robust_margin,
         score=score,
+        raw_score=raw_score,
+        calibration=calibration,
+        warnings=_warnings(slide, mask, network.mpp, calibration),
         label=network.labels[int(score >= threshold)],
         threshold=threshold,
         smallest_um2=smallest_um2,
@@ -115,10 +131,30 @@ def segment_slide(
     )
 
 
+def smallest_area(calibration: Calibration | None, wanted: float | None) -> float:
+    """The smallest lesion in um2: what is wanted, else the calibration's, else 100."""
+    if wanted is not None:
+        return wanted
+    return calibration.smallest_um2 if calibration else SMALLEST_UM2
+
+
+def _warnings(slide: Slide, mask: np.ndarray | None, mpp: float, calibration: Calibration | None) -> list[str]:
+    """What a reader must know before believing the result."""
+    if calibration is None:
+        return [UNCALIBRATED]
+    features = appearance(slide, mask, mpp) if calibration.likeness else None
+    if calibration.likeness is None or features is None:
+        return []
+    distance, limit = calibration.likeness.distance(features), calibration.likeness.limit
+    return [f"{UNLIKE} (distance {distance:.1f}, limit {limit:.1f})"] if distance > limit else []
+
+
 def describe_run(
-    network: PixelNetwork, slide: Slide | None, tissue: Tissue, threshold: float, smallest_um2: float
+    network: PixelNetwork, slide: Slide | None, tissue: Tissue, threshold: float, smallest_um2: float | None
 ) -> dict[str, Any]:
     """Everything that decides the result, as it stands in the outputs. The size of tiles is no part of it."""
+    calibration = calibration_of(network.config)
+    operating = calibration.to_config() if calibration else {}
     return {
         "slide": describe_slide(slide) if slide else None,
         "model": describe_model(network),
@@ -128,7 +164,8 @@ def describe_run(
             "dtype": str(network.dtype).removeprefix("torch."),
             "seams": "exact" if network.exact else f"blended over {2 * network.margin} px",
             "threshold": threshold,
-            "smallest_um2": smallest_um2,
+            "smallest_um2": smallest_area(calibration, smallest_um2),
+            "calibration": {name: operating[name] for name in DECIDING} if operating else None,
         },
         "versions": versions(),
     }
