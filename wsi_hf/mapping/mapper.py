@@ -50,6 +50,7 @@ class MappingSettings:
     threads: int
     error_mass: bool = True
     discovery_rounds: int = 0
+    dtype: str = "float32"
 
     def save(self) -> None:
         write_text(Path(self.folder) / "settings.json", json.dumps(dataclasses.asdict(self), indent=1))
@@ -113,7 +114,9 @@ class Mapper:
         index = dataclasses.replace(index, lost={**self.unreadable.before(round_index), **index.lost})
         entries = index.entries
         chosen, steps = self._choose(round_index, index, HandOver.load(weights).round_s)
-        network = PixelNetwork(self.model, self.image_processor, self.device)
+        network = PixelNetwork(
+            self.model, self.image_processor, self.device, getattr(torch, self.settings.dtype)
+        )
         network.alignment = math.lcm(network.alignment, self.settings.map_stride)  # no cell straddles two tiles
         mine = self._mine(chosen, entries)
         share = {

@@ -7,8 +7,11 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from wsi_hf.inference.precision import AUTO, DTYPES, choose_dtype
 from wsi_hf.models.divergence import check_beta
 from wsi_hf.models.slide_head import check_eta
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass
@@ -73,6 +76,10 @@ class WsiTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "device of the mapping, such as cuda:1; default: the training's, or the mapping rank's own"},
     )
+    mapping_dtype: str | None = field(
+        default=None,
+        metadata={"help": "float32, bfloat16, float16, or auto for the faster one; default: that of the training"},
+    )
     mapping_tile_size: int = field(default=512, metadata={"help": "side of the tiles that are mapped, in model pixels"})
     cpu_threads: int = field(
         default=0,
@@ -96,6 +103,15 @@ class WsiTrainingArguments(TrainingArguments):
     eval_patches_per_slide: int = field(default=4, metadata={"help": "uniform patches a slide behind eval_loss"})
 
     # TrainingArguments' own fields, where slides need another default.
+    bf16: str = field(  # type: ignore[assignment]  # a bool there, and here once this object is made
+        default="False",
+        metadata={
+            "help": "True, False, or auto: train in bfloat16 where the device computes faster in it, by a probe of a "
+            "second",
+            "nargs": "?",
+            "const": "True",
+        },
+    )
     remove_unused_columns: bool = field(default=False)
     ddp_find_unused_parameters: bool | None = field(default=False)
 
@@ -110,9 +126,10 @@ class WsiTrainingArguments(TrainingArguments):
             ("draw_from", ("fresh", "all")),
             ("mapping", ("inline", "child", "ranks")),
             ("tissue", ("auto", "none")),
+            ("mapping_dtype", (None, AUTO, *DTYPES)),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}")
+                raise ValueError(f"{name} is one of {', '.join(filter(None, choices))}; got {getattr(self, name)!r}")
         if self.discovery_steps < 0:
             raise ValueError(f"discovery_steps must not be negative; got {self.discovery_steps}")
         if self.alpha < 0:
@@ -127,7 +144,21 @@ class WsiTrainingArguments(TrainingArguments):
             raise ValueError(f"slides_per_round is at least 2, or 0 for as many as fit; got {self.slides_per_round}")
         if self.mapping == "ranks":
             self._take_role()
+        self.bf16 = self._choose_bf16()  # type: ignore[assignment]
         super().__post_init__()
+        if self.mapping_dtype == AUTO:
+            device = self.mapping_device or own_device(self.use_cpu)
+            self.mapping_dtype = str(choose_dtype(AUTO, device, "the mapping")).removeprefix("torch.")
+        elif self.mapping_dtype is None:
+            self.mapping_dtype = "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
+
+    def _choose_bf16(self) -> bool:
+        """What `bf16` asks for on the device of this process."""
+        asked = str(self.bf16).lower()
+        if asked not in _BOOLEANS and asked != AUTO:
+            raise ValueError(f"bf16 is True, False or auto; got {self.bf16!r}")
+        choice = AUTO if asked == AUTO and not self.fp16 else "bfloat16" if _BOOLEANS.get(asked) else "float32"
+        return choose_dtype(choice, own_device(self.use_cpu), "the training") == torch.bfloat16
 
     def _take_role(self) -> None:
         """With mapping 'ranks': a training rank goes on in a world of training ranks, a mapping rank maps and exits."""
