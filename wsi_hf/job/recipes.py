@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOSAIC = {  # what both recipes for mosaics share
-    "filters": 16, "depth": 3, "bf16": True, "warmup_steps": 0.1, "alpha": 8.0, "draw_from": "all",
+    "filters": 16, "depth": 3, "bf16": "auto", "warmup_steps": 0.1, "alpha": 8.0, "draw_from": "all",
     "steps_per_round": 25, "slides_per_round": 8, "shuffle_buffer": 64, "mapping_tile_size": 768,
     "augment_elastic_px": 0.0,
 }  # fmt: skip
