@@ -4,6 +4,7 @@ import copy
 import logging
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ PIECE_BYTES = 2**21
 """What a piece of the finest level may take, as one layer's features: measured, near the cache of a core."""
 
 A_PROCESSOR = "image_processor=WsiImageProcessor(mpp=..., image_mean=..., image_std=...)"
+LARGE = 4096
+EACH_TILE_ON_CPU, EACH_TILE = 1_000, 30_000
+"""What a tile costs whatever its size, as pixels that could be computed instead: calls, and a GPU's launches."""
 BLENDED_MARGIN = 64
 """Pixels by which tiles of other networks overlap their neighbours, on each side."""
 
@@ -99,6 +103,15 @@ class PixelNetwork:
             return smooth(logits[:, :, cut, cut], radius, padded=False)
         logits = self.model(pixel_values=x).logits.float()
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
+
+    def cost(self, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """What tiles of (height, width) pixels take an exact network, margins included; in pixels of large tiles."""
+        assert self._unet is not None
+        smoothed = 2 * (self.margin - self.config.unet_margin)
+        products = self._unet.products(height + smoothed, width + smoothed)
+        a_pixel = self._unet.products(np.array(LARGE), np.array(LARGE)) / LARGE**2
+        each = EACH_TILE_ON_CPU if self.device.type == "cpu" else EACH_TILE
+        return products / a_pixel + height * width + each  # memory traffic goes by the area, margins hardly count
 
     def bytes_per_pixel(self) -> int:
         """Memory that a tile takes while it is computed, in bytes a pixel."""

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,6 +74,15 @@ class PiecewiseUNet:
         for level in reversed(range(self.depth)):
             x = self._decode(level, x, lateral.pop(), height >> level, width >> level)
         return x
+
+    def products(self, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """How many multiplications tiles of (H, W) take, margins included."""
+        levels = range(self.depth)
+        blocks = [(self.unet.bottom, self.depth, self.decoded[self.depth])]
+        blocks += [(self.unet.encoder[level], level, self.encoded[level]) for level in levels]
+        blocks += [(self.unet.decoder[level], level, self.decoded[level]) for level in levels]
+        sizes = [(block, (height >> level) + 2 * halo, (width >> level) + 2 * halo) for block, level, halo in blocks]
+        return sum(sum(p.numel() for p in block.parameters()) * h * w for block, h, w in sizes)
 
     def _encode(self, block: ResidualBlock, x: Tensor, inside: int) -> tuple[Tensor, Tensor]:
         """Run an encoder's block: (its output less `inside` pixels a side, for the decoder; its output pooled)."""

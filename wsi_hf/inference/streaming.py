@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.blending import blend
 from wsi_hf.inference.memory import largest_tile
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.reading import Damage, ReadTile, TileReader, read_contained
+from wsi_hf.inference.reading import Damage, ReadAhead, ReadTile, TileReader, read_contained
 from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.slides.handles import SlideError
@@ -31,16 +32,18 @@ TISSUE_MPP = 8.0
 
 @dataclass(frozen=True, eq=False)
 class SegmentedTile:
-    """The logits of one tile, cut off at the slide's border.
+    """The logits of one tile, or of the part of one that holds tissue, cut off at the slide's border.
 
     x_px, y_px: its corner, in pixels at the model's mpp. logits: float32 (2, h, w), on the device.
-    tissue: the pixels that are tissue and could be read, bool (h, w), on the device.
+    tissue: the pixels that are tissue and could be read, bool (h, w), on the device. index: the tile's place in its
+    grid; parts of one tile follow each other.
     """
 
     x_px: int
     y_px: int
     logits: Tensor
     tissue: Tensor
+    index: int = 0
 
 
 def stream_tiles(
@@ -56,7 +59,8 @@ def stream_tiles(
     num_workers: int = 2,
     on_damage: Callable[[Damage], None] | None = None,
 ) -> Iterator[SegmentedTile]:
-    """Yield the logits of a slide tile by tile, in row-major order, where there is tissue.
+    """Yield the logits of a slide tile by tile, in row-major order, where there is tissue: of a tile that is tissue in
+    part, the rectangles that hold it.
 
     Each tile is computed with its true surroundings and equals the same cut-out of one forward pass over the whole
     slide, padded with white. Nothing is written and nothing leaves the device. Networks other than this package's U-Net
@@ -78,17 +82,105 @@ def stream_tiles(
     """
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor, device, dtype)
     mask = tissue_mask(slide, tissue)
-    grid = TileGrid.cover(slide.size_px(network.mpp), tile_size or largest_tile(network, batch_size), network.alignment)
-    reader = TileReader(slide, grid, network.margin, network.mpp)
-    damages: set[Damage] = set()
-    reads = reader.read_ahead(grid.tiles(mask), num_workers, ahead=batch_size + num_workers)
-    for tile, logits in _segment(network, grid, _contained(reads, damages, on_damage), batch_size):
-        yield SegmentedTile(
-            tile.x_px,
-            tile.y_px,
-            logits[:, : tile.height_px, : tile.width_px],
-            torch.from_numpy(_analysed(grid, tile, mask, damages)).to(logits.device),
-        )
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        tiles = TileStream(
+            network, slide, mask, tile_size or largest_tile(network, batch_size), pool,
+            batch_size=batch_size, ahead=batch_size + num_workers, on_damage=on_damage,
+        )  # fmt: skip
+        try:
+            yield from tiles
+        finally:
+            tiles.close()
+
+
+class TileStream:
+    """A slide's logits, part by part; read from the moment that this is made, computed as they are asked for.
+
+    Of an exact network's tiles only the rectangles that hold tissue are computed.
+
+    Args:
+        network, slide: as for `stream_tiles`.
+        mask: where there is tissue; None for all of it.
+        tile_size: longest side of a tile.
+        pool: threads that read.
+        batch_size: tiles a forward pass, where neighbours in the stream are of one size.
+        ahead: tiles that are in memory or under way at most.
+        on_damage: as for `stream_tiles`.
+    """
+
+    def __init__(
+        self,
+        network: PixelNetwork,
+        slide: Slide,
+        mask: np.ndarray | None,
+        tile_size: int,
+        pool: ThreadPoolExecutor,
+        *,
+        batch_size: int = 1,
+        ahead: int = 2,
+        on_damage: Callable[[Damage], None] | None = None,
+    ) -> None:
+        self.network, self.mask, self.batch_size, self._on_damage = network, mask, batch_size, on_damage
+        self.grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
+        self.tiles = parts(network, self.grid, mask)
+        step = network.alignment if network.exact else None
+        reader = TileReader(slide, self.grid, network.margin, network.mpp, self.tiles, step)
+        self._reads = ReadAhead(reader, pool, ahead)
+        self._damages: set[Damage] = set()
+
+    @property
+    def all_asked(self) -> bool:
+        """Whether the threads have been asked for the last tile."""
+        return self._reads.all_asked
+
+    def __iter__(self) -> Iterator[SegmentedTile]:
+        tiles = _forward(self.network, self._contained(), self.batch_size)
+        for tile, logits in tiles if self.network.exact else blend(tiles, self.grid, self.network.margin):
+            analysed = torch.from_numpy(_analysed(self.grid, tile, self.mask, self._damages)).to(logits.device)
+            logits = logits[:, : tile.height_px, : tile.width_px]
+            yield SegmentedTile(tile.x_px, tile.y_px, logits, analysed, tile.index)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._reads.close()
+
+    def _contained(self) -> Iterator[ReadTile]:
+        """Pass tiles on; collect their damages and tell of each new one."""
+        for read in self._reads:
+            for damage in read.damages:
+                if self._on_damage is None:
+                    raise SlideError(damage.reason)
+                if damage not in self._damages:
+                    self._damages.add(damage)
+                    self._on_damage(damage)
+            yield read
+
+
+def parts(network: PixelNetwork, grid: TileGrid, mask: np.ndarray | None) -> list[Tile]:
+    """What is computed of a slide: tiles fitted to the tissue; whole ones where they are blended."""
+    return list(grid.fitted(mask, network.alignment, network.cost)) if network.exact else grid.tiles(mask)
+
+
+def whole_tiles(stream: Iterable[SegmentedTile], grid: TileGrid) -> Iterator[SegmentedTile]:
+    """Put the parts of each tile together again; what was not computed is no tissue."""
+    for index, group in groupby(stream, key=lambda part: part.index):
+        tile, whole = grid.tile(index), None
+        for part in group:
+            if part.logits.shape[1:] == (tile.height_px, tile.width_px):
+                whole = part
+                break
+            if whole is None:
+                logits = part.logits.new_zeros(2, tile.height_px, tile.width_px)
+                whole = SegmentedTile(tile.x_px, tile.y_px, logits, logits[0].bool(), index)
+            rows, columns = (
+                slice(at - corner, at - corner + size)
+                for at, corner, size in zip(
+                    (part.y_px, part.x_px), (tile.y_px, tile.x_px), part.logits.shape[1:], strict=True
+                )
+            )
+            whole.logits[:, rows, columns], whole.tissue[rows, columns] = part.logits, part.tissue
+        assert whole is not None
+        yield whole
 
 
 def tissue_mask(slide: Slide, tissue: Tissue) -> np.ndarray | None:
@@ -112,33 +204,13 @@ def _find_tissue(slide: Slide) -> np.ndarray:
         return mask
 
 
-def _contained(
-    reads: Iterable[ReadTile], damages: set[Damage], on_damage: Callable[[Damage], None] | None
-) -> Iterator[ReadTile]:
-    """Pass tiles on; collect their damages and tell of each new one."""
-    for read in reads:
-        for damage in read.damages:
-            if on_damage is None:
-                raise SlideError(damage.reason)
-            if damage not in damages:
-                damages.add(damage)
-                on_damage(damage)
-        yield read
-
-
-def _segment(
-    network: PixelNetwork, grid: TileGrid, reads: Iterator[ReadTile], batch_size: int
-) -> Iterator[tuple[Tile, Tensor]]:
-    """Run the network over tiles, a batch at a time: (tile, logits (2, H, W))."""
-    tiles = _forward(network, reads, batch_size)
-    return tiles if network.exact else blend(tiles, grid, network.margin)
-
-
-def _forward(network: PixelNetwork, reads: Iterator[ReadTile], batch_size: int) -> Iterator[tuple[Tile, Tensor]]:
-    while batch := list(islice(reads, batch_size)):
-        pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
-        for read, logits in zip(batch, network(pixels), strict=True):
-            yield read.tile, logits
+def _forward(network: PixelNetwork, reads: Iterable[ReadTile], batch_size: int) -> Iterator[tuple[Tile, Tensor]]:
+    """Run the network over tiles, as many of one size at once as a batch holds: (tile, logits (2, H, W))."""
+    for _, same in groupby(reads, key=lambda read: read.pixels.shape):
+        while batch := list(islice(same, batch_size)):
+            pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
+            for read, logits in zip(batch, network(pixels), strict=True):
+                yield read.tile, logits
 
 
 def _analysed(grid: TileGrid, tile: Tile, mask: np.ndarray | None, damages: set[Damage]) -> np.ndarray:

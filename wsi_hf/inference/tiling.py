@@ -5,10 +5,12 @@ that spans the whole slide; see `slides.tissue.mask_index`.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from wsi_hf.inference.fitting import Cost, fit
 from wsi_hf.slides.tissue import mask_index
 
 EVEN_STEP = 64
@@ -35,7 +37,7 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Tile(Rectangle):
-    """One cell of the grid, cut off at the slide's border. index: its place in the whole grid, row by row."""
+    """One cell of the grid, or part of one, cut off at the slide's border. index: the cell's place, row by row."""
 
     index: int
 
@@ -81,14 +83,61 @@ class TileGrid:
     def tiles(self, tissue: np.ndarray | None = None) -> list[Tile]:
         """The tiles that hold tissue, row by row; all of them without a mask."""
         rows, columns = self.shape
-        tiles = [self.tile(index) for index in range(rows * columns)]
-        return tiles if tissue is None else [tile for tile in tiles if self.tissue_of(tile, tissue).any()]
+        if tissue is None:
+            return [self.tile(index) for index in range(rows * columns)]
+        width, found = self.tile_px[0], list[Tile]()
+        for row in range(rows):
+            occupied = self._occupied(row, tissue, math.gcd(*self.tile_px)).any(0)
+            here = np.unique(np.flatnonzero(occupied) * math.gcd(*self.tile_px) // width)
+            found += [self.tile(row * columns + column) for column in here.tolist()]
+        return found
+
+    def fitted(self, tissue: np.ndarray | None, step: int, cost: Cost) -> Iterator[Tile]:
+        """The tiles, row by row; of those that are tissue in part, the rectangles that `fitting.fit` finds.
+
+        Args:
+            tissue: the mask; None for all of the slide.
+            step: corners of rectangles are multiples of this many pixels, which divides the tile's sides.
+            cost: of rectangles, by their (heights, widths) in pixels.
+        """
+        if tissue is None:
+            yield from self.tiles()
+            return
+        width = self.tile_px[0] // step
+        for row in range(self.shape[0]):
+            occupied = self._occupied(row, tissue, step)
+            for column in np.unique(np.flatnonzero(occupied.any(0)) // width).tolist():
+                tile = self.tile(row * self.shape[1] + column)
+                blocks = occupied[:, column * width : (column + 1) * width]
+                for top, bottom, left, right in fit(blocks, lambda h, w: cost(h * step, w * step)):
+                    yield self._part(tile, left * step, top * step, right * step, bottom * step)
+
+    def _part(self, tile: Tile, left: int, top: int, right: int, bottom: int) -> Tile:
+        right, bottom = min(right, tile.width_px), min(bottom, tile.height_px)
+        return Tile(tile.x_px + left, tile.y_px + top, right - left, bottom - top, tile.index)
+
+    def _occupied(self, row: int, tissue: np.ndarray, step: int) -> np.ndarray:
+        """Which blocks of `step` pixels of a row of tiles hold tissue, bool (rows, columns) of blocks."""
+        top, bottom = row * self.tile_px[1], min((row + 1) * self.tile_px[1], self.size_px[1])
+        first, last = _cells(np.arange(top, bottom, step), step, self.size_px[1], tissue.shape[0])
+        left, right = _cells(np.arange(0, self.size_px[0], step), step, self.size_px[0], tissue.shape[1])
+        band = tissue[first[0] : last[-1] + 1]
+        sums = np.zeros((band.shape[0] + 1, band.shape[1] + 1), np.int32)
+        sums[1:, 1:] = band.cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
+        up, down = (first - first[0])[:, None], (last + 1 - first[0])[:, None]
+        return sums[down, right + 1] - sums[up, right + 1] - sums[down, left] + sums[up, left] > 0
 
     def tissue_of(self, tile: Tile, tissue: np.ndarray) -> np.ndarray:
         """The mask at the tile's pixels, bool (height_px, width_px)."""
         rows = mask_index(pixels(tile.rows), self.size_px[1], tissue.shape[0])
         columns = mask_index(pixels(tile.columns), self.size_px[0], tissue.shape[1])
         return tissue[rows[:, None], columns]
+
+
+def _cells(starts: np.ndarray, step: int, size_px: int, size_mask: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last row (or column) of a mask that blocks of `step` pixels look at."""
+    ends = np.minimum(starts + step, size_px) - 1
+    return mask_index(starts, size_px, size_mask), mask_index(ends, size_px, size_mask)
 
 
 def pixels(part: slice) -> np.ndarray:

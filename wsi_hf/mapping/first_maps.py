@@ -133,9 +133,8 @@ def _describe(settings: MappingSettings, number: int, entry: MapEntry, folder: P
     info, tissue = settings.slides[number], settings.store.load_map(entry.file).tissue()
     slide = Slide(info.path, mpp=info.mpp)
     grid = _grid(settings, slide.size_px(settings.mpp))
-    reads = TileReader(slide, grid, BLOCK_PX, settings.mpp).read_ahead(grid.tiles(tissue), threads=1, ahead=2)
-    parts, damages = [], 0
-    for read in reads:
+    reader, parts, damages = TileReader(slide, grid, BLOCK_PX, settings.mpp, grid.tiles(tissue)), [], 0
+    for read in map(reader.read, reader.tiles):
         parts.append(texture(torch.from_numpy(read.pixels)).numpy()[_blocks(grid, read.tile, tissue)])
         damages += len(read.damages)
     if damages:

@@ -8,6 +8,7 @@ import torch
 
 from wsi_hf.inference.memory import largest_tile
 from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.streaming import parts
 from wsi_hf.inference.tiling import TileGrid
 from wsi_hf.slides.slide import Slide
 
@@ -32,12 +33,14 @@ def estimate(network: PixelNetwork, slide: Slide, tissue: np.ndarray | None, til
     """
     tile_size = tile_size or largest_tile(network)
     grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
-    tiles, (width, height) = len(grid.tiles(tissue)), grid.tile_px
+    computed, (width, height) = parts(network, grid, tissue), grid.tile_px
+    megapixels = sum(part.width_px * part.height_px for part in computed) / 1e6
+    tiles = len(grid.tiles(tissue))
     size = (1, height + 2 * network.margin, width + 2 * network.margin, 3)
     pixels = torch.randint(0, 256, size, dtype=torch.uint8)
     network(pixels[:, : size[1] - height + network.alignment])  # warm up
     start = time.perf_counter()
     network(pixels).sum().item()  # waits for the device
-    seconds = (time.perf_counter() - start) * tiles
+    seconds = (time.perf_counter() - start) * megapixels / (width * height / 1e6)
     memory = size[1] * size[2] * network.bytes_per_pixel()
-    return Estimate(tiles, len(grid.tiles()), tiles * width * height / 1e6, seconds, memory)
+    return Estimate(tiles, len(grid.tiles()), megapixels, seconds, memory)

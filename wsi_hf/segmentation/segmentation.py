@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.memory import largest_tile
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.reading import Damage
-from wsi_hf.inference.streaming import SegmentedTile, Tissue, stream_tiles, tissue_mask
+from wsi_hf.inference.streaming import SegmentedTile, Tissue, stream_tiles, tissue_mask, whole_tiles
 from wsi_hf.inference.tiling import TileGrid
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.segmentation.calibration import UNCALIBRATED, UNLIKE, Calibration, calibration_of
@@ -102,7 +102,10 @@ def segment_slide(
         num_workers=num_workers,
         on_damage=damages.append,
     )
-    _write_beside(tqdm(stream, slide.slide_id, len(tiles), unit="tile", disable=not progress, leave=False), writer)
+    _write_beside(
+        tqdm(whole_tiles(stream, grid), slide.slide_id, len(tiles), unit="tile", disable=not progress, leave=False),
+        writer,
+    )
     writer.blank(damages)
     if writer.margin == -math.inf:
         reason = damages[0].reason if damages else "its tissue mask is finer than its pixels"
