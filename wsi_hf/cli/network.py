@@ -13,7 +13,12 @@ OPTIONS = (
     click.option("--mpp", type=float, help="um per level-0 pixel, for slides whose files do not say"),
     click.option("--tile-size", type=int, help="pixels at the model's mpp (from the memory at hand)"),
     click.option("--device", help="cpu, cuda, cuda:1, ... (a GPU if there is one)"),
-    click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")), default="float32"),
+    click.option(
+        "--dtype",
+        type=click.Choice(("auto", "float32", "bfloat16", "float16")),
+        default="float32",
+        help="auto: bfloat16 where the device is faster in it",
+    ),
     click.option("--threads", type=int, help="of the CPU (all)"),
     click.option("--revision", help="branch, tag or commit of a model on the Hub (main)"),
 )
@@ -34,16 +39,18 @@ def load_pipeline(
 
     import wsi_hf.registration  # noqa: F401
     from wsi_hf.inference.loading import load_model
+    from wsi_hf.inference.precision import choose_dtype
     from wsi_hf.segmentation.pipeline import WsiSegmentationPipeline
 
     if threads:
         torch.set_num_threads(threads)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     network, image_processor = load_model(model, revision)
     return WsiSegmentationPipeline(
         network,
         image_processor=image_processor,
-        device=torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")),
-        network_dtype=getattr(torch, dtype),
+        device=target,
+        network_dtype=choose_dtype(dtype, target),
     )
 
 
@@ -57,8 +64,9 @@ def load_network(
 
     from wsi_hf import WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation
     from wsi_hf.inference.network import PixelNetwork
+    from wsi_hf.inference.precision import choose_dtype
 
     if threads:
         torch.set_num_threads(threads)
     untrained = WsiUNetForSegmentation(WsiUNetConfig())
-    return PixelNetwork(untrained, WsiImageProcessor(), device, getattr(torch, dtype))
+    return PixelNetwork(untrained, WsiImageProcessor(), device, choose_dtype(dtype, device or "cpu"))
