@@ -11,8 +11,8 @@ MOSAIC = {  # what both recipes for mosaics share
 # What the paper does not say is marked in WsiTrainingArguments; depth, optimiser and step count are ours.
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
-        "per_device_train_batch_size": 32, "max_steps": 20_000, "learning_rate": 1e-3, "steps_per_round": 100,
-        "slides_per_round": 16, "dataloader_num_workers": 8, "save_steps": 1000,
+        "bf16": "auto", "per_device_train_batch_size": 32, "max_steps": 20_000, "learning_rate": 1e-3,
+        "steps_per_round": 100, "slides_per_round": 16, "dataloader_num_workers": 8, "save_steps": 1000,
     },
     # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 2, patches of 32 pixels.
     # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run, then rises to 1, the
