@@ -114,9 +114,7 @@ class Mapper:
         index = dataclasses.replace(index, lost={**self.unreadable.before(round_index), **index.lost})
         entries = index.entries
         chosen, steps = self._choose(round_index, index, HandOver.load(weights).round_s)
-        network = PixelNetwork(
-            self.model, self.image_processor, self.device, getattr(torch, self.settings.dtype)
-        )
+        network = PixelNetwork(self.model, self.image_processor, self.device, getattr(torch, self.settings.dtype))
         network.alignment = math.lcm(network.alignment, self.settings.map_stride)  # no cell straddles two tiles
         mine = self._mine(chosen, entries)
         share = {
