@@ -15,14 +15,17 @@ STRIDE = 32
 @strict
 class WsiEncoderConfig(PreTrainedConfig):
     r"""
-    backbone_config (`PreTrainedConfig` or `dict`): of the encoder: ConvNeXt, Swin, ResNet, DINOv2, DINOv3, ViT, ... Its
-        `out_features` name the stages that the decoder sees.
-    decoder_channels (`int`): channels in which the decoder joins the stages.
-    pixel_channels (`int`): channels of the features that come from the pixels themselves.
-    freeze_encoder (`bool`): the encoder's own weights stay as they are.
-    lora_rank (`int`): rank of the adapters that are trained in the encoder's linear layers (peft); 0: none.
-    image_mean, image_std (`list[float]`): colours that the encoder was trained with. ImageNet's.
-    eta, beta_0, beta_1, mpp, smoothing: as in `WsiUNetConfig`.
+    A pre-trained encoder under a pixel decoder, with the paper's slide head.
+
+    Args:
+        backbone_config (`PreTrainedConfig` or `dict`): of the encoder: ConvNeXt, Swin, ResNet, DINOv2, ViT,
+            ... Its `out_features` name the stages that the decoder sees.
+        decoder_channels (`int`): channels in which the decoder joins the stages.
+        pixel_channels (`int`): channels of the features that come from the pixels themselves.
+        freeze_encoder (`bool`): the encoder's own weights stay as they are.
+        lora_rank (`int`): rank of the adapters that are trained in the encoder's linear layers (peft); 0: none.
+        image_mean, image_std (`list[float]`): colours that the encoder was trained with. ImageNet's.
+        eta, beta_0, beta_1, mpp, smoothing, calibration: as in `WsiUNetConfig`.
     """
 
     model_type = "wsi-encoder"
@@ -41,6 +44,7 @@ class WsiEncoderConfig(PreTrainedConfig):
     beta_1: float | int = 1.0
     mpp: float | int = 1.0
     smoothing: int = 0
+    calibration: dict | None = None
 
     def __post_init__(self, **kwargs):
         if self.backbone_config is None:
