@@ -25,6 +25,7 @@ from wsi_hf.job.slides import slides_of
 from wsi_hf.job.summary import next_lines
 from wsi_hf.reports.cohort import evaluate_cohort
 from wsi_hf.reports.run import plot_run
+from wsi_hf.training.pretraining import pretrain_first
 
 
 def main() -> None:
@@ -34,6 +35,10 @@ def main() -> None:
     with args.main_process_first(desc="synthetic cohort"):
         slides = slides_of(job, args.seed)  # a datasets.Dataset each: train, validation, test
     model, image_processor = network_of(job, args)  # WsiUNetForSegmentation(WsiUNetConfig(...)), WsiImageProcessor(...)
+    if job.pretrain_steps and not (
+        job.init_from or args.resume_from_checkpoint
+    ):  # as an auto-encoder (paper, section 6)
+        print(pretrain_first(model, args, slides.train, image_processor, job.pretrain_steps))
 
     trainer = WsiTrainer(model, args, slides.train, slides.watched, processing_class=image_processor)
     resume = args.resume_from_checkpoint

@@ -47,3 +47,9 @@ def test_everything_off_changes_nothing():
 def test_a_negative_strength_is_refused():
     with pytest.raises(ValueError, match="stain_jitter"):
         PatchAugmentation(stain_jitter=-1)
+
+
+@pytest.mark.parametrize("elastic_px", [0, 2.0])
+def test_a_mask_moves_as_its_pixels_do(elastic_px):
+    augment = PatchAugmentation(elastic_px=elastic_px, stain_jitter=0, colour_jitter=0)
+    assert torch.equal(augment.move(IMAGES[:, :1], seed=1), augment(IMAGES, seed=1)[:, :1])

@@ -180,3 +180,11 @@ def test_patches_are_read_where_they_were_drawn(tmp_path, synthetic_slide):
     x, y = data.draw(5).center_px
     assert item["labels"] == 1
     assert np.array_equal(item["pixel_values"], slide.read_region_px((x - 4, y - 4), (8, 8), 1.0))
+
+
+def test_a_share_of_benign_patches_is_centred_off_the_tissue_and_the_others_stay_where_they_are(store):
+    usual, with_glass = dataset(store), dataset(store, glass_share=0.5)  # all of these slides is tissue
+    off = [not all(0 <= c < 64 for c in with_glass.draw(i).center_px) for i in range(0, 400, 2)]
+    assert 0.3 < np.mean(off) < 0.7
+    assert [with_glass.draw(i) for i in range(0, 400, 2)] == [with_glass.draw(i) for i in range(0, 400, 2)]
+    assert [with_glass.draw(i) for i in range(1, 400, 2)] == [usual.draw(i) for i in range(1, 400, 2)]

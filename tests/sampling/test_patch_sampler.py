@@ -42,3 +42,16 @@ def test_the_same_generator_draws_the_same_pixels():
 def test_when_nothing_has_mass_that_a_float_can_hold_tissue_is_still_drawn():
     drawn = sampler(torch.full((4, 4), -80.0), alpha=8, map_stride=1).draw(1000, np.random.default_rng(0))
     assert len(np.unique(drawn, axis=0)) == 16
+
+
+def test_centres_off_the_tissue_lie_on_glass_or_beyond_the_border():
+    tissue = np.zeros((10, 13), bool)
+    tissue[2:9, 3:11] = True
+    builder = ProbabilityMapBuilder("slide", (13, 10), 1.0, tissue, 2.0, 1, 8, weights_step=0)
+    builder.add(0, 0, torch.zeros(10, 13))
+    draws, rng = PatchSampler(builder.finish()), np.random.default_rng(0)
+    drawn = np.array([draws.draw_off_tissue(2, rng) for _ in range(2000)])
+    padded = np.pad(tissue, 2)
+    seen = np.zeros_like(padded)
+    seen[drawn[:, 1] + 2, drawn[:, 0] + 2] = True
+    assert np.array_equal(seen, ~padded)

@@ -19,6 +19,8 @@ SETTINGS = {
     "steps_per_round": 2,
     "slides_per_round": 4,
     "shuffle_buffer": 3,
+    "glass_weight": 0.1,
+    "glass_share": 0.25,
     "mapping": "inline",
     "mapping_tile_size": 128,
     "logging_steps": 2,

@@ -1,8 +1,14 @@
 import pytest
 import torch
 
-from wsi_hf import WsiTrainingArguments, WsiUNetConfig, WsiUNetForReconstruction, WsiUNetForSegmentation
-from wsi_hf.training.pretraining import WsiPretrainer, copy_matching
+from wsi_hf import (
+    WsiImageProcessor,
+    WsiTrainingArguments,
+    WsiUNetConfig,
+    WsiUNetForReconstruction,
+    WsiUNetForSegmentation,
+)
+from wsi_hf.training.pretraining import AUTOENCODER, WsiPretrainer, copy_matching, pretrain_first
 
 from .conftest import SETTINGS, assert_equal, weights
 
@@ -55,3 +61,15 @@ def test_pretraining_reads_no_label_goes_on_where_it_was_stopped_and_is_a_model_
     assert_equal(loaded.state_dict(), weights(whole))
     tissue, reconstructed = whole.reconstruct(n=3)
     assert tissue.shape == reconstructed.shape == (3, 32, 32, 3)
+
+
+def test_a_training_may_begin_as_an_auto_encoder_of_its_own_slides(slides, tmp_path):
+    model = WsiUNetForSegmentation(WsiUNetConfig(filters=4, depth=2))
+    args = WsiTrainingArguments(output_dir=str(tmp_path), **{**SETTINGS, "save_strategy": "steps", "save_steps": 1})
+    report = pretrain_first(model, args, slides, WsiImageProcessor(mpp=1.0), steps=2)
+    source = WsiUNetForReconstruction.from_pretrained(tmp_path / AUTOENCODER)
+    assert torch.equal(model.unet.bottom.conv1[1].weight, source.unet.bottom.conv1[1].weight)
+    assert "unet.bottom.conv1.1.weight" in report.copied
+    assert (model.config.initialized_from["name"], model.config.initialized_from["steps"]) == (AUTOENCODER, 2)
+    assert args.max_steps == SETTINGS["max_steps"]
+    assert [path.name for path in tmp_path.iterdir()] == [AUTOENCODER]  # nothing that a resumed run would take up

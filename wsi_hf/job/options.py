@@ -49,6 +49,10 @@ class JobArguments:
     )
     mpp: float = field(default=1.0, metadata={"help": "resolution of the model, um a pixel (paper: 1)"})
     init_from: str | None = field(default=None, metadata={"help": "checkpoint to start from, such as an auto-encoder"})
+    pretrain_steps: int = field(
+        default=0,
+        metadata={"help": "without init_from: steps as an auto-encoder on the same slides first (paper, section 6)"},
+    )
     detection_radius_um: float = field(default=187.0, metadata={"help": "no two detections lie nearer (FROC)"})
     include_itc: bool = field(
         default=False, metadata={"help": "FROC counts lesions under 275 um too (not the challenge)"}

@@ -16,6 +16,7 @@ from wsi_hf.job.summary import next_lines, summary_lines
 from wsi_hf.reports.cohort import evaluate_cohort
 from wsi_hf.reports.run import plot_run
 from wsi_hf.training.arguments import WsiTrainingArguments
+from wsi_hf.training.pretraining import pretrain_first
 from wsi_hf.training.trainer import WsiTrainer
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ def run(job: JobArguments, args: WsiTrainingArguments, recipe: str, *callbacks: 
     model, image_processor = network_of(job, args)
     if first:
         print("\n".join(summary_lines(slides, model, args, recipe)), flush=True)
+    if job.pretrain_steps and not (job.init_from or args.resume_from_checkpoint):
+        print(pretrain_first(model, args, slides.train, image_processor, job.pretrain_steps))
     trainer = WsiTrainer(
         model, args, slides.train, slides.watched, processing_class=image_processor, callbacks=list(callbacks)
     )

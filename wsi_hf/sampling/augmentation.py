@@ -50,12 +50,20 @@ class PatchAugmentation(nn.Module):
         """RGB in [0, 1], (B, 3, H, W), H = W -> the same, augmented. The global random state is left as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # kornia draws its parameters from the CPU's generator
-            images = self.rotation(self.flips(images))
-            if self.elastic_px:
-                images = self._elastic(images)
+            images = self._move(images)
             if self.stain_jitter:
                 images = self._stain(images)
             return self.colour(images)
+
+    def move(self, masks: Tensor, seed: int) -> Tensor:
+        """Masks of images, float (B, C, H, W) -> where `forward` puts their pixels with the same seed; same values."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return self._move(masks)
+
+    def _move(self, images: Tensor) -> Tensor:
+        images = self.rotation(self.flips(images))
+        return self._elastic(images) if self.elastic_px else images
 
     def _elastic(self, images: Tensor) -> Tensor:
         size = images.shape[-1]

@@ -49,6 +49,8 @@ class DynamicPatchDataset(Dataset):
         shuffle_buffer: draws of one class that are mixed; 1 = no mixing.
         dynamic: draw from the latest maps; False draws uniformly over the tissue for ever.
         draw_from: "fresh" draws from the slides mapped in the last finished round, "all" from every slide's latest map.
+        glass_share: of the benign patches, those centred off the tissue: on glass, or outside the slide. Malignant ones
+            never are: they may show tumour beside it, or nothing that deserves their label. Not in the paper.
         error_mass: with "all", benign slides are drawn in proportion to the sum of their maps; False: all alike.
     """
 
@@ -66,6 +68,7 @@ class DynamicPatchDataset(Dataset):
         draw_from: str = "fresh",
         dynamic: bool = True,
         error_mass: bool = True,
+        glass_share: float = 0.0,
     ):
         if draw_from not in ("fresh", "all"):
             raise ValueError(f'draw_from is "fresh" or "all", not {draw_from!r}')
@@ -77,6 +80,7 @@ class DynamicPatchDataset(Dataset):
         self.patch_size, self.mpp, self.seed = patch_size, mpp, seed
         self.items_per_round, self.shuffle_buffer = items_per_round, shuffle_buffer
         self.draw_from, self.dynamic, self.error_mass = draw_from, dynamic, error_mass
+        self.glass_share = glass_share
         self.labels = np.array([slide.label for slide in slides])
         self._failed: set[int] = set()  # slides that this process has tried in vain
         self._waited_s = 0.0
@@ -131,7 +135,9 @@ class DynamicPatchDataset(Dataset):
         rng = np.random.default_rng([self.seed, 2, label, draw_index, *again])
         slide = self._slide(index, label, round_index, rng, left_out)
         entry = index.entries[slide]
-        center = self._sampler(entry.file).draw(1, rng)[0]
+        sampler = self._sampler(entry.file)
+        off = bool(self.glass_share) and label == 0 and rng.random() < self.glass_share
+        center = sampler.draw_off_tissue(self.patch_size // 2, rng) if off else sampler.draw(1, rng)[0]
         return Draw(slide, (int(center[0]), int(center[1])), entry.round)
 
     def filled_in(self, i: int) -> int:

@@ -4,6 +4,8 @@ import numpy as np
 
 from wsi_hf.sampling.probability_map import ProbabilityMap, decode_cells
 
+TRIES = 64
+
 
 class PatchSampler:
     """Draws patch centres from one probability map: a tile by its mass, a cell in the tile, a pixel in the cell.
@@ -26,6 +28,15 @@ class PatchSampler:
         corner = self.map.origins_px[tiles] + cells[:, ::-1].astype(np.int64) * side  # (n, 2) x, y
         extent = np.minimum(side, np.array([width, height]) - corner)
         return corner + (uniform[2:].T * extent).astype(np.int64)
+
+    def draw_off_tissue(self, reach_px: int, rng: np.random.Generator) -> np.ndarray:
+        """A centre that is no tissue, (2,) int64 (x, y): uniform over the slide and what lies this near outside of it.
+
+        On tissue after all where `TRIES` draws found nothing else. Not in the paper.
+        """
+        size = np.array(self.map.size_px)
+        centres = (rng.random((TRIES, 2)) * (size + 2 * reach_px)).astype(np.int64) - reach_px
+        return next((center for center in centres if not self.map.is_tissue(*center)), centres[-1])
 
     def _cells(self, tiles: np.ndarray, uniform: np.ndarray) -> np.ndarray:
         chosen = np.empty(len(tiles), np.int64)

@@ -53,6 +53,13 @@ class ProbabilityMap:
             mask[top : top + side, left : left + side] = codes > 0
         return mask[:rows, :columns]
 
+    def is_tissue(self, x_px: int, y_px: int) -> bool:
+        """Whether a pixel lies on tissue; what lies outside the slide does not."""
+        corner = np.array([x_px, y_px]) // self.tile_size * self.tile_size
+        tile = np.flatnonzero((self.origins_px == corner).all(axis=1))
+        column, row = (np.array([x_px, y_px]) - corner) // self.map_stride
+        return bool(len(tile)) and bool(self.codes[tile[0], row, column] > 0)
+
     def save(self, path: str | os.PathLike) -> None:
         """Write as safetensors, facts in the header, under a temporary name that is then renamed."""
         path = Path(path)

@@ -63,6 +63,17 @@ class WsiTrainingArguments(TrainingArguments):
         default=True,
         metadata={"help": "benign slides are chosen by the sum of their map; False: all alike (not in the paper)"},
     )
+    glass_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of a loss on pixels of glass, holes and black fill, known to be benign on every slide; 0: "
+            "none, as in the paper"
+        },
+    )
+    glass_share: float = field(
+        default=0.0,
+        metadata={"help": "share of benign slides' patches that are centred off the tissue (not in the paper)"},
+    )
     map_stride: int = field(default=8, metadata={"help": "model pixels a side of a map's cell; 1 = the paper's pixels"})
     mapping: str = field(
         default="child",
@@ -134,6 +145,11 @@ class WsiTrainingArguments(TrainingArguments):
             raise ValueError(f"discovery_steps must not be negative; got {self.discovery_steps}")
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative; got {self.alpha}")
+        if self.glass_weight < 0 or not 0 <= self.glass_share <= 1:
+            raise ValueError(
+                f"glass_weight must not be negative and glass_share is a share, from 0 to 1; got {self.glass_weight} "
+                f"and {self.glass_share}"
+            )
         if self.mapping_tile_size % self.map_stride:
             raise ValueError(
                 f"mapping_tile_size {self.mapping_tile_size} must be a multiple of map_stride {self.map_stride}"

@@ -13,13 +13,18 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import default_collate
 from transformers import PreTrainedModel
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from wsi_hf.hub.run_files import CONFIG, SUMMARY, WEIGHTS, read_json
 from wsi_hf.mapping.mapper import MappingSettings
-from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction
+from wsi_hf.models.image_processing_wsi import WsiImageProcessor
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation
 from wsi_hf.training.arguments import WsiTrainingArguments
 from wsi_hf.training.run import patch_stream
 from wsi_hf.training.trainer import WsiTrainer
+
+AUTOENCODER = "_autoencoder"
+"""Folder of the auto-encoder that a training began with; a push to the Hub leaves it out."""
 
 
 class WsiPretrainer(WsiTrainer):
@@ -39,7 +44,7 @@ class WsiPretrainer(WsiTrainer):
         **kwargs,
     ):
         args = copy.copy(args)
-        args.dynamic_sampling = False
+        args.dynamic_sampling, args.glass_weight = False, 0.0
         super().__init__(
             model, args, without_labels(train_dataset), eval_dataset and without_labels(eval_dataset), **kwargs
         )
@@ -62,6 +67,36 @@ class WsiPretrainer(WsiTrainer):
 
     def _measure(self, settings: MappingSettings) -> dict[str, float]:
         return {"loss": self._uniform_loss(settings), "slides": len(settings.slides)}
+
+
+def pretrain_first(
+    model: PreTrainedModel,
+    args: WsiTrainingArguments,
+    train_dataset: datasets.Dataset,
+    image_processor: WsiImageProcessor,
+    steps: int,
+) -> "CopyReport":
+    """Train the model's network as an auto-encoder on its own slides, and start the model from that.
+
+    Args:
+        args: of the training that follows; batches, patches, learning rate and augmentation are the same. The
+            auto-encoder goes into its `output_dir`, under `AUTOENCODER`.
+        steps: of the optimiser. Stopped meanwhile, it begins again the next time.
+
+    Raises:
+        ValueError: the model is none of this package's U-Nets.
+    """
+    if not isinstance(model, WsiUNetForSegmentation):
+        raise ValueError(f"pretrain_steps is for a U-Net; {type(model).__name__} comes from a training of its own")
+    args, folder = copy.copy(args), Path(str(args.output_dir)) / AUTOENCODER
+    args.output_dir, args.max_steps, args.mapping, args.push_to_hub = str(folder), steps, "inline", False
+    args.save_strategy, args.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
+    autoencoder = WsiUNetForReconstruction(copy.deepcopy(model.config))
+    trainer = WsiPretrainer(autoencoder, args, train_dataset, processing_class=image_processor)
+    trainer.train()
+    trainer.save_model()
+    trainer.accelerator.wait_for_everyone()
+    return copy_matching(model, folder)
 
 
 def without_labels(dataset: datasets.Dataset) -> datasets.Dataset:

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import datasets
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from wsi_hf.mapping.mapper import FIRST_SLIDES, MappingSettings
 from wsi_hf.mapping.process import MappingProcess
+from wsi_hf.models.glass import find_glass
 from wsi_hf.models.modeling_wsi_unet import WsiPreTrainedModel
 from wsi_hf.sampling.augmentation import PatchAugmentation
 from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
@@ -30,7 +32,7 @@ class Run:
         self.items_per_step = batch_size * args.gradient_accumulation_steps * args.world_size
         self.items_per_round = self.items_per_step * args.steps_per_round
         self.settings = mapping_settings(args, slides, mpp, mapping_folder(args))
-        self.patches = patch_stream(args, self.settings, self.items_per_round, args.dynamic_sampling)
+        self.patches = patch_stream(args, self.settings, self.items_per_round, args.dynamic_sampling, args.glass_share)
         self.sampler = RunSampler(self.patches.length)
         device = args.mapping_device or _device_name(args)
         self.mapping = MappingProcess(
@@ -43,6 +45,15 @@ class Run:
         self.augment = PatchAugmentation(
             args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
         )
+
+    def seed_of(self, inputs: dict[str, Tensor]) -> int:
+        """The seed of a batch's augmentation: a function of the run's and of where the batch stands in the stream."""
+        return self.settings.seed * 1_000_003 + int(inputs["index"][0])
+
+    def glass(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Which pixels of a batch are glass, where the augmentation puts them, bool (B, 1, H, W)."""
+        glass = find_glass(inputs["pixel_values"].permute(0, 3, 1, 2) / 255, self.settings.mpp)
+        return self.augment.move(glass.float(), self.seed_of(inputs)) > 0.5
 
 
 def mapping_folder(args: WsiTrainingArguments) -> Path:
@@ -63,7 +74,11 @@ def mapping_settings(
 
 
 def patch_stream(
-    args: WsiTrainingArguments, settings: MappingSettings, items_per_round: int, dynamic: bool
+    args: WsiTrainingArguments,
+    settings: MappingSettings,
+    items_per_round: int,
+    dynamic: bool,
+    glass_share: float = 0.0,
 ) -> DynamicPatchDataset:
     """The patches of these slides; an epoch of them maps every malignant slide once."""
     pairs = (settings.slides_per_round or FIRST_SLIDES) // 2
@@ -72,7 +87,7 @@ def patch_stream(
     return DynamicPatchDataset(
         settings.slides, settings.store, length=epoch, patch_size=args.patch_size, mpp=settings.mpp,
         items_per_round=items_per_round, shuffle_buffer=args.shuffle_buffer, seed=args.seed,
-        draw_from=args.draw_from, dynamic=dynamic, error_mass=args.error_mass,
+        draw_from=args.draw_from, dynamic=dynamic, error_mass=args.error_mass, glass_share=glass_share,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.mapping.process import FolderLock
 from wsi_hf.models.class_names import benign_first
 from wsi_hf.models.divergence import beta_divergence
+from wsi_hf.models.glass import glass_loss
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.slide_head import slide_logits
 from wsi_hf.sampling.map_store import MappingError
@@ -103,19 +104,22 @@ class WsiTrainer(PublishingTrainer):
         logits = model(pixel_values=pixel_values).logits  # (B, 2, H, W) or smaller
         if logits.shape[2:] != pixel_values.shape[2:]:
             logits = F.interpolate(logits, size=pixel_values.shape[2:], mode="bilinear", align_corners=False)
-        pooled = slide_logits(benign_first(logits, self.model.config), self.eta)  # (B, 2)
+        ordered = benign_first(logits, self.model.config)
+        pooled = slide_logits(ordered, self.eta)  # (B, 2)
         loss = beta_divergence(pooled, inputs["labels"], self.beta).mean()
         if model.training:
             q = pooled.detach().softmax(1)[:, 1]
             self.run.draws.see(inputs, q)
             self.run.collapse.see(inputs["labels"], q)
+            if self.args.glass_weight:
+                loss = loss + self.args.glass_weight * glass_loss(ordered, self.run.glass(inputs))
         return (loss, {"logits": logits, "slide_logits": pooled}) if return_outputs else loss
 
     def pixel_values(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """What the network sees of a batch: augmented while training, normalised, (B, 3, H, W), channels last."""
         images = inputs["pixel_values"].permute(0, 3, 1, 2) / 255
         if model.training:
-            images = self.run.augment(images, seed=self.args.seed * 1_000_003 + int(inputs["index"][0]))
+            images = self.run.augment(images, self.run.seed_of(inputs))
         return self.image_processor.normalize_colours(images).contiguous(memory_format=torch.channels_last)
 
     @property
