@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.ready
-	$(BIN)/accelerate launch examples/train_camelyon16.py
+	$(BIN)/wsi-hf train
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest

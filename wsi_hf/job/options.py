@@ -33,7 +33,11 @@ class JobArguments:
     )
     slides: str | None = field(default=None, metadata={"help": "folder of the slides of a manifest on the Hub"})
     validation_fraction: float = field(
-        default=0.125, metadata={"help": "share of the training slides set aside, where the cohort sets none aside"}
+        default=0.125,
+        metadata={
+            "help": "share of the training slides set aside where the cohort sets none aside; at least four of each "
+            "class where there are six, for the calibration needs them"
+        },
     )
     recipe: str | None = field(
         default=None, metadata={"help": f"one of {', '.join([*RECIPES, OWN])}; chosen by slides and machine"}

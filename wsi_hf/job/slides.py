@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 LOOKED_AT = 40
 """Slides that are opened before the training, evenly over the cohort."""
 
+CALIBRATED = 4
+"""Validation slides of each class that a calibration needs; so many are set aside where at least two are left."""
+
 
 @dataclass(frozen=True)
 class Slides:
@@ -62,6 +65,9 @@ def parted(cohort: Cohort, validation_fraction: float, seed: int) -> Slides:
         if label not in labels:
             raise ValueError(f"there is no {name} training slide; training learns from the difference of the two")
     if "validation" not in cohort["split"]:
+        least = min(labels.count(0), labels.count(1))
+        if validation_fraction and least >= CALIBRATED + 2:
+            validation_fraction = max(validation_fraction, CALIBRATED / least)
         try:
             cohort = split_validation(cohort, validation_fraction, seed)
         except ValueError as error:

@@ -1,6 +1,10 @@
 """What a job sees before its first step, in a few lines: slides, recipe, machine, hours, and what is missing."""
 
 import copy
+import os
+import shutil
+import sys
+import sysconfig
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -61,7 +65,19 @@ def next_lines(out: Path, slides: Slides) -> Iterator[str]:
     yield f"\nModel, pictures{' and report.html' if split else ''} are in {out}."
     yield from (f"Not judged: {line}" for line in missing(slides) if "judged" in line or "no slide AUC" in line)
     slide = next(iter(judged["path"] if split else slides.train["path"]))
-    yield f"Next, segment a slide with it:\n    wsi-hf segment {slide} --model {out} --out maps"
+    yield "Next, segment a slide with it, and look at it in the browser:"
+    yield f"    {command()} segment {slide} --model {out} --out maps"
+    yield f"    {command()} view maps"
+
+
+def command() -> str:
+    """How this package's command is typed here: by its name, or where it lies if the shell does not know it."""
+    if shutil.which("wsi-hf"):
+        return "wsi-hf"
+    script = Path(sysconfig.get_path("scripts")) / "wsi-hf"
+    if not script.exists():
+        return f"{sys.executable} -m wsi_hf.cli"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
 def seconds_a_step(model: PreTrainedModel, args: WsiTrainingArguments) -> float:
