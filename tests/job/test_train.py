@@ -33,7 +33,7 @@ def test_a_table_of_slides_becomes_a_judged_model(tiny_cohort, tmp_path, capsys)
     assert "missing     3 benign training slides are few" in said
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["slide_auc"]["n"] == 4
     assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["cohort"] == table
-    command = next(line for line in said.splitlines() if " segment " in line).split()
+    command = next(line for line in said.splitlines() if " --model " in line).split()
     typed = command[command.index("segment") : -1]  # the last word is a folder of this machine's current one
     assert main([*typed, str(tmp_path / "maps"), "--device", "cpu"]) == 0
 

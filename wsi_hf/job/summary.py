@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from wsi_hf.cohorts.camelyon16 import LABELS
-from wsi_hf.job.slides import Slides
+from wsi_hf.job.slides import CALIBRATED, Slides
 from wsi_hf.models.divergence import beta_divergence
 from wsi_hf.models.slide_head import slide_logits
 from wsi_hf.training.arguments import WsiTrainingArguments
@@ -46,12 +46,15 @@ def missing(slides: Slides) -> Iterator[str]:
     for number, label in enumerate(LABELS):
         if labels[number] < FEW:
             yield f"{labels[number]} {label} training slides are few; expect little from fewer than {FEW} of a class"
+    watched = Counter(slides.validation["label"])
+    if min(watched[0], watched[1]) < CALIBRATED:
+        yield f"fewer than {CALIBRATED} validation slides of a class: the model will not be calibrated"
     split, judged = slides.judged
     if not split:
         yield "no test and no validation slides: the model will be trained and saved, and not judged"
         return
     if split != "test":
-        yield "no test slides: the model is judged on the validation slides"
+        yield "no test slides: the model is judged on the validation slides that it is calibrated on"
     classes = set(judged["label"])
     if len(classes) < 2:
         yield f"{split} slides of one class alone: there is no slide AUC"
