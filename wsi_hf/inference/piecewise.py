@@ -23,6 +23,9 @@ from wsi_hf.models.modeling_wsi_unet import ResidualBlock, SeparableConv, WsiUNe
 
 BLOCK_REACH = 2
 """Pixels that the two 3x3 convolutions of a block reach on each side."""
+HALO = 2
+"""Pixels that the bottom and every decoder compute beyond the wanted ones, on each side. (HALO + BLOCK_REACH) / 2 is
+HALO again, so that upsampled and lateral features begin at the same pixel on all levels."""
 THINNEST = 16
 """Rows of the thinnest band: below it the rows that bands share would be computed too often."""
 
@@ -40,8 +43,7 @@ def fold_batch_norm(model: WsiUNetForSegmentation) -> WsiUNetForSegmentation:
 class PiecewiseUNet:
     """A folded U-Net as a function from an image with margins to the logits inside.
 
-    Halos count the pixels that a level computes beyond the wanted ones, on each side, at its own scale: `decoded[l]` of
-    the output of decoder l (of the bottom at l = depth), `encoded[l]` of encoder l. `reach` is that of the input image.
+    `encoded[l]` is the halo of encoder l's output, at its own scale; `reach` is that of the input image.
     """
 
     def __init__(self, model: WsiUNetForSegmentation, piece: int | None = 2**14, compiled: bool = False) -> None:
@@ -54,7 +56,7 @@ class PiecewiseUNet:
         self.unet, self.classifier, self.piece = model.unet, model.classifier, piece
         self.depth = model.config.depth
         self.block = compile_block(self.depth) if compiled else shrinking_block
-        self.decoded, self.encoded, self.reach = halos(self.depth)
+        self.encoded, self.reach = halos(self.depth)
 
     def __call__(self, x: Tensor, margin: int) -> Tensor:
         """Normalised pixels (B, 3, H + 2 margin, W + 2 margin) -> logits (B, 2, H, W); 2^depth divides H and W."""
@@ -67,20 +69,20 @@ class PiecewiseUNet:
         x = x[:, :, surplus : x.shape[2] - surplus, surplus : x.shape[3] - surplus]
         lateral = []
         for level in range(self.depth):
-            inside = self.encoded[level] - self.decoded[level] - BLOCK_REACH
+            inside = self.encoded[level] - HALO - BLOCK_REACH
             kept, x = self._encode(cast(ResidualBlock, self.unet.encoder[level]), x, inside)
             lateral.append(kept)
         x = self._bottom(x)
         for level in reversed(range(self.depth)):
             x = self._decode(level, x, lateral.pop(), height >> level, width >> level)
-        return x
+        return x[:, :, HALO:-HALO, HALO:-HALO]
 
     def products(self, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """How many multiplications tiles of (H, W) take, margins included."""
         levels = range(self.depth)
-        blocks = [(self.unet.bottom, self.depth, self.decoded[self.depth])]
+        blocks = [(self.unet.bottom, self.depth, HALO)]
         blocks += [(self.unet.encoder[level], level, self.encoded[level]) for level in levels]
-        blocks += [(self.unet.decoder[level], level, self.decoded[level]) for level in levels]
+        blocks += [(self.unet.decoder[level], level, HALO) for level in levels]
         sizes = [(block, (height >> level) + 2 * halo, (width >> level) + 2 * halo) for block, level, halo in blocks]
         return sum(sum(p.numel() for p in block.parameters()) * h * w for block, h, w in sizes)
 
@@ -107,15 +109,12 @@ class PiecewiseUNet:
 
     def _decode(self, level: int, deeper: Tensor, lateral: Tensor, height: int, width: int) -> Tensor:
         """Go up one level and run the decoder's block; at level 0 the classifier too, so that only logits are kept."""
-        block, halo = cast(ResidualBlock, self.unet.decoder[level]), self.decoded[level]
+        block = cast(ResidualBlock, self.unet.decoder[level])
         channels = self.classifier.out_channels if level == 0 else _channels(block)
-        out = _empty(deeper, channels, height + 2 * halo, width + 2 * halo)
-        shift = 2 * self.decoded[level + 1] - halo - BLOCK_REACH  # 0 or 1: of the lateral's corner from the upsampled
+        out = _empty(deeper, channels, height + 2 * HALO, width + 2 * HALO)
         for rows, columns in self._pieces(*out.shape[2:]):
             window = _grown(rows), _grown(columns)
-            coarse = tuple(slice((w.start + shift) // 2, (w.stop + shift + 1) // 2) for w in window)
-            fine = tuple(slice((w.start + shift) % 2, (w.start + shift) % 2 + w.stop - w.start) for w in window)
-            up = self.unet.up[level](deeper[:, :, *coarse])[:, :, *fine]
+            up = self.unet.up[level](deeper[:, :, *map(_halved, window)])
             y = self.block(block, torch.cat((up, lateral[:, :, *window]), dim=1))
             out[:, :, rows, columns] = self.classifier(y) if level == 0 else y
         return out
@@ -131,16 +130,13 @@ class PiecewiseUNet:
                 yield slice(top, min(height, top + side_h)), slice(left, min(width, left + side_w))
 
 
-def halos(depth: int) -> tuple[list[int], list[int], int]:
-    """How many pixels each level computes beyond the wanted ones: (decoded, encoded, reach), see `PiecewiseUNet`."""
-    decoded = [0]
-    for _ in range(depth):
-        decoded.append((decoded[-1] + BLOCK_REACH + 1) // 2)
-    encoded, reach = [0] * depth, decoded[depth] + BLOCK_REACH
+def halos(depth: int) -> tuple[list[int], int]:
+    """How many pixels the encoders compute beyond the wanted ones: (encoded, reach), see `PiecewiseUNet`."""
+    encoded, reach = [0] * depth, HALO + BLOCK_REACH
     for level in reversed(range(depth)):
         encoded[level] = 2 * reach
         reach = encoded[level] + BLOCK_REACH
-    return decoded, encoded, reach
+    return encoded, reach
 
 
 def shrinking_block(block: ResidualBlock, x: Tensor) -> Tensor:
