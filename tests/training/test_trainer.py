@@ -187,7 +187,7 @@ def test_other_slides_are_evaluated_anew(tmp_path, slides):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path, slides):
-    from wsi_hf.mapping.process import FolderLock
+    from wsi_hf.training.checkpoints.lock import FolderLock
 
     lock = FolderLock(tmp_path / "_mapping")
     with pytest.raises(RuntimeError, match="another run"):

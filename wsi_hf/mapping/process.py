@@ -5,9 +5,7 @@ Whether a child process maps, other ranks, or the trainer itself between two rou
 takes.
 """
 
-import fcntl
 import time
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -80,21 +78,3 @@ class MappingProcess:
         if self.child:  # what it was writing
             for path in self.child.folder.glob("*/*.part*"):
                 path.unlink(missing_ok=True)
-
-
-class FolderLock:
-    """Keeps a second run out of a mapping folder; freed when the process ends, however it ends."""
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = open(folder / "lock", "a")  # noqa: SIM115 - held open for as long as the lock
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise RuntimeError(
-                f"another run is using {folder.parent}; give this one an --output_dir of its own"
-            ) from None
-
-    def release(self) -> None:
-        self._file.close()

@@ -111,6 +111,9 @@ class WsiTrainingArguments(TrainingArguments):
         default=0.05,
         metadata={"help": "share of the slides that may fail to be read before the training stops with a checkpoint"},
     )
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "begin anew in a folder that holds an earlier run, whose checkpoints go"}
+    )
     eval_patches_per_slide: int = field(default=4, metadata={"help": "uniform patches a slide behind eval_loss"})
 
     # TrainingArguments' own fields, where slides need another default.

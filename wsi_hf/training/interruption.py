@@ -4,48 +4,106 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
+
+GRACE_S, POLL_S = 5.0, 0.2
+"""A launcher that has asked its processes to end kills them after 30 s: who has waited for maps, or evaluated, for so
+long after a signal, waits no more."""
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
+"""One of them is in the environment of a process that torchrun or accelerate has started."""
+
+
+class Abandoned(BaseException):
+    """Between two steps a signal ended something that took too long; the state is that of the last step."""
 
 
 class Interruption(TrainerCallback):
     """Within `with interruption:` a first signal stops the training after its step, a second one at once.
 
-    Before the first step, while tissue is being found, there is nothing to save: the first signal stops at once.
+    A signal to one rank stops all. Before the first step, while tissue is being found, there is nothing to save: the
+    first signal stops at once. The death of the launcher counts as a signal.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self._stepping = False
+        self.evaluation_due = False
+        self._stepping = self._abandonable = self._overdue = False
         self._process = os.getpid()
+        self._ended = threading.Event()
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            if any(name in os.environ for name in LAUNCHERS):
+                threading.Thread(target=self._watch_launcher, args=(os.getppid(),), daemon=True).start()
         return self
 
     def __exit__(self, *exception) -> None:
+        self._ended.set()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def abandonable(self, evaluation: bool = False) -> Iterator[None]:
+        """Between two steps: after a signal this may take `GRACE_S` more, or `Abandoned` is raised in it."""
+        self._abandonable = True
+        try:
+            yield
+        except Abandoned:
+            self.evaluation_due = evaluation
+            raise
+        finally:
+            self._abandonable = False
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a data worker inherits this; when it ends is the trainer's to decide
+            return  # another process inherits this; when it ends is the trainer's to decide
+        if self._overdue:
+            self._overdue = False
+            if self._abandonable:
+                raise Abandoned
+            return
         if not self._stepping:
             raise KeyboardInterrupt("stopped before the first step")
         if self.asked:
             raise KeyboardInterrupt("stopped at once")
         self.asked = True
         logger.warning("Stopping after this step and saving a checkpoint; once more to stop at once.")
+        threading.Thread(target=self._insist, args=(number,), daemon=True).start()
+
+    def _insist(self, number: int) -> None:
+        """Interrupt what is abandonable once the grace is over."""
+        self._ended.wait(GRACE_S)
+        while not self._ended.wait(POLL_S):
+            if self._abandonable:
+                self._overdue = True
+                os.kill(self._process, number)
+
+    def _watch_launcher(self, launcher: int) -> None:
+        while os.getppid() == launcher:
+            if self._ended.wait(1.0):
+                return
+        logger.warning("the launcher (pid %d) is gone", launcher)
+        os.kill(self._process, signal.SIGTERM)
 
     def on_step_begin(self, args, state, control, **kwargs):
         self._stepping = True
 
     def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            asked = torch.tensor(int(self.asked), device=args.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self.asked = bool(asked)
         if self.asked:
+            self.evaluation_due = control.should_evaluate
+            control.should_evaluate = False
             control.should_save = control.should_training_stop = True

@@ -21,7 +21,8 @@ PACKAGES = ("wsi_hf", "torch", "transformers", "accelerate")
 # Arguments that speak of this machine, this account or this console, not of the model.
 LOCAL = (
     "output_dir", "run_name", "project", "report_to", "resume_from_checkpoint", "deepspeed", "fsdp", "fsdp_config",
-    "local_rank", "disable_tqdm", "debug", "mapping_device", "push_to_hub", "ddp_backend", "ddp_timeout",
+    "overwrite_output_dir", "local_rank", "disable_tqdm", "debug", "mapping_device", "push_to_hub", "ddp_backend",
+    "ddp_timeout",
 )  # fmt: skip
 LOCAL_PREFIXES = ("hub_", "log_", "logging_", "trackio_")
 

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import HandOver, save_architecture
-from wsi_hf.training.checkpoints import begin_folder, check_weights
+from wsi_hf.training.checkpoints.folder import begin_folder
 from wsi_hf.training.run import Run
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ class RoundCallback(TrainerCallback):
             round_index = state.global_step // args.steps_per_round
             # a mapping beside the training may have been behind it when the checkpoint was saved
             first_round = min(round_index, store.finished()[-1] + 1)
-            if args.process_index == 0:
-                check_weights(store, first_round, round_index)
             run.mapping.start(first_round)
             run.mapping.hand_over(round_index, model, HandOver())
         run.pace.begin_round()

@@ -29,9 +29,11 @@ class Run:
     """
 
     def __init__(self, args: WsiTrainingArguments, slides: list[TrainingSlide], mpp: float, batch_size: int):
-        self.items_per_step = batch_size * args.gradient_accumulation_steps * args.world_size
+        self.items_per_step = items_per_step(args, batch_size)
         self.items_per_round = self.items_per_step * args.steps_per_round
         self.settings = mapping_settings(args, slides, mpp, mapping_folder(args))
+        if args.dynamic_sampling:
+            self.settings.slide_sampler  # noqa: B018 - refuses now what it cannot promise
         self.patches = patch_stream(args, self.settings, self.items_per_round, args.dynamic_sampling, args.glass_share)
         self.sampler = RunSampler(self.patches.length)
         device = args.mapping_device or _device_name(args)
@@ -54,6 +56,11 @@ class Run:
         """Which pixels of a batch are glass, where the augmentation puts them, bool (B, 1, H, W)."""
         glass = find_glass(inputs["pixel_values"].permute(0, 3, 1, 2) / 255, self.settings.mpp)
         return self.augment.move(glass.float(), self.seed_of(inputs)) > 0.5
+
+
+def items_per_step(args: WsiTrainingArguments, batch_size: int) -> int:
+    """Patches behind one step of the optimiser, on all ranks together."""
+    return batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def mapping_folder(args: WsiTrainingArguments) -> Path:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import datasets
@@ -16,26 +16,24 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.network import check_model, default_image_processor
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import MappingSettings
-from wsi_hf.mapping.process import FolderLock
 from wsi_hf.models.class_names import benign_first
 from wsi_hf.models.divergence import beta_divergence
 from wsi_hf.models.glass import glass_loss
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.slide_head import slide_logits
-from wsi_hf.sampling.map_store import MappingError
 from wsi_hf.sampling.patch_dataset import RunSampler
 from wsi_hf.training.arguments import WsiTrainingArguments
-from wsi_hf.training.checkpoints import begin_folder, keep_maps, newest_checkpoint
-from wsi_hf.training.interruption import Interruption
-from wsi_hf.training.publishing import PublishingTrainer
+from wsi_hf.training.checkpoints.folder import begin_folder
+from wsi_hf.training.checkpoints.resumable import ResumableTrainer
 from wsi_hf.training.rounds import RoundCallback
 from wsi_hf.training.run import Run, choose_eta, mapping_folder, mapping_settings, patch_stream, training_slides
 from wsi_hf.training.slide_evaluation import mean_over_ranks, slide_auc
+from wsi_hf.training.workers import in_own_groups
 
 logger = logging.getLogger(__name__)
 
 
-class WsiTrainer(PublishingTrainer):
+class WsiTrainer(ResumableTrainer):
     """Trains a segmentation model from slide labels.
 
     Args:
@@ -48,9 +46,7 @@ class WsiTrainer(PublishingTrainer):
     """
 
     loss_is_scaled_for_ga = False  # the loss is a mean over the batch
-    args: WsiTrainingArguments
     model: PreTrainedModel
-    run: Run  # of the training that has begun last
 
     def __init__(
         self,
@@ -65,8 +61,6 @@ class WsiTrainer(PublishingTrainer):
         self.image_processor = processing_class or default_image_processor(model)
         self.eta = choose_eta(model, args)
         self.slides = training_slides(train_dataset)
-        self.resume_folder: Path | None = None
-        self._rounds: RoundCallback | None = None
         super().__init__(
             model,
             args,
@@ -77,6 +71,7 @@ class WsiTrainer(PublishingTrainer):
             processing_class=self.image_processor,
             **kwargs,
         )
+        self.model_accepts_loss_kwargs = False  # what `loss_is_scaled_for_ga` says to transformers from 5.19 on
 
     @property
     def mapping_settings(self) -> MappingSettings:
@@ -93,7 +88,10 @@ class WsiTrainer(PublishingTrainer):
         self._rounds = RoundCallback(self.run, self.resume_folder)
         self.add_callback(self._rounds)
         self.train_dataset = self.run.patches
-        return super().get_train_dataloader()
+        loader = super().get_train_dataloader()
+        if self.args.dataloader_num_workers:
+            loader.multiprocessing_context = in_own_groups(self.args.dataloader_multiprocessing_context)
+        return loader
 
     def _get_train_sampler(self, train_dataset=None) -> RunSampler:
         return self.run.sampler
@@ -127,52 +125,10 @@ class WsiTrainer(PublishingTrainer):
         """(beta_0, beta_1) at this step."""
         return self.args.beta_at(self.state.global_step)
 
-    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
-        """Train. Ctrl-C or SIGTERM finishes the step, saves a checkpoint and raises KeyboardInterrupt.
-
-        Raises:
-            MappingError: the mapping process died twice; a checkpoint was saved.
-            LostSlidesError: more slides than `max_lost_slides` cannot be read; a checkpoint was saved.
-        """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = newest_checkpoint(str(self.args.output_dir))
-        self.resume_folder = Path(resume_from_checkpoint) if resume_from_checkpoint else None
-        lock = FolderLock(mapping_folder(self.args)) if self.args.process_index == 0 else None
-        interruption = Interruption()
-        self.add_callback(interruption)
-        try:
-            with interruption:
-                result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-        except MappingError:
-            if self.resume_folder and self.resume_folder.name == f"checkpoint-{self.state.global_step}":
-                raise  # nothing is new, and saving over the only good checkpoint may fail as the mapping did
-            try:
-                self._save_checkpoint(self.model, trial=None)
-            except (OSError, RuntimeError) as error:  # a full disk, most likely what ended the mapping too
-                logger.error("no checkpoint could be saved: %s", error)
-            raise
-        finally:
-            if self._rounds:
-                self.run.mapping.close()
-            self.remove_callback(interruption)
-            if lock:
-                lock.release()
-        if interruption.asked:
-            raise KeyboardInterrupt(f"stopped at step {self.state.global_step}; a checkpoint was saved")
-        if self.run.lost_slides.too_many:
-            raise self.run.lost_slides.error()
-        return result
-
-    def _run_epoch(self, **kwargs):  # type: ignore[override]
-        """None where a resumed run is at its end already: transformers 5.23 would train a step beyond it."""
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-        else:
-            super()._run_epoch(**kwargs)
-
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         started = time.monotonic()
-        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        with self.interruption.abandonable() if self.interruption else nullcontext():
+            samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         waited_s = sum(float(batch["waited_s"].sum()) for batch in samples)
         self.run.pace.fetched(time.monotonic() - started, waited_s)
         return samples, items
@@ -186,8 +142,9 @@ class WsiTrainer(PublishingTrainer):
             slides: how many.
         """
         started = time.monotonic()
-        settings = self._evaluation_settings(eval_dataset, metric_key_prefix)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._measure(settings).items()}
+        with self.interruption.abandonable(evaluation=True) if self.interruption else nullcontext():
+            measured = self._measure(self._evaluation_settings(eval_dataset, metric_key_prefix))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         if self._rounds:
             self.run.pace.pause(time.monotonic() - started)
         self.log(metrics)
@@ -241,9 +198,3 @@ class WsiTrainer(PublishingTrainer):
                 for batch in DataLoader(Subset(patches, mine), self.args.per_device_eval_batch_size)
             ]
         )
-
-    def _save_checkpoint(self, model, trial) -> None:
-        if self.args.process_index == 0:
-            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-            keep_maps(self.run.settings.store, folder, self.state.global_step * self.items_per_step)
-        super()._save_checkpoint(model, trial)  # ends by deleting older checkpoints

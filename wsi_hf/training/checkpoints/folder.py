@@ -2,13 +2,9 @@
 
 import dataclasses
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
-
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from wsi_hf.mapping.first_maps import WINDOWS
 from wsi_hf.mapping.mapper import MappingSettings
@@ -16,9 +12,7 @@ from wsi_hf.sampling.map_store import FAILED, MapStore
 from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.sampling.unreadable import UnreadableLog
 from wsi_hf.slides.slide import Slide, SlideError
-
-logger = logging.getLogger(__name__)
-
+from wsi_hf.training.checkpoints.manifest import MANIFEST
 
 UNREADABLE = "unreadable"
 
@@ -57,57 +51,25 @@ def keep_maps(store: MapStore, checkpoint: Path, items: int) -> None:
         items: patches that were trained on so far.
     """
     partial = checkpoint / "mapping.tmp"
-    (checkpoint / TRAINER_STATE_NAME).unlink(missing_ok=True)  # written last, it marks a checkpoint as complete
+    (checkpoint / MANIFEST).unlink(missing_ok=True)  # written last, it marks a checkpoint as complete
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for path in store.live_files():
         target = partial / path.relative_to(store.folder)
         target.parent.mkdir(exist_ok=True)
-        os.link(path, target)
+        link_or_copy(path, target)
     (partial / UNREADABLE).mkdir()
     UnreadableLog(store.folder).write(partial / UNREADABLE / "earlier.jsonl", items)
     shutil.rmtree(checkpoint / "mapping", ignore_errors=True)
     partial.rename(checkpoint / "mapping")
 
 
-def check_weights(store: MapStore, first_round: int, round_index: int) -> None:
-    """What a mapping needs that begins with `first_round` while the training goes on in `round_index`.
-
-    Raises:
-        ValueError: weights are missing, because the checkpoint is of a run with other rounds.
-    """
-    missing = [r for r in range(first_round, round_index) if not store.weights_path(r).exists()]
-    if missing:
-        raise ValueError(
-            f"the checkpoint cannot be resumed from: the weights of its rounds {missing} are missing. "
-            "Go on with the arguments that it was saved under; steps_per_round above all"
-        )
-
-
-def newest_checkpoint(output_dir: str | Path) -> str:
-    """The newest complete checkpoint; one that a killed run left half-written is passed over.
-
-    Raises:
-        ValueError: there is none.
-    """
-    complete = [
-        path.parent for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/mapping") if _has_state(path.parent)
-    ]
-    if not complete:
-        raise ValueError(
-            f"{output_dir} holds no complete checkpoint to resume from; start without --resume_from_checkpoint"
-        )
-    newest = max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]))
-    logger.info("Resuming from %s", newest)
-    return str(newest)
-
-
-def _has_state(checkpoint: Path) -> bool:
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none or the target lies on another one."""
     try:
-        json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
-    except (OSError, ValueError):
-        return False
-    return True
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -116,7 +78,7 @@ def _link_tree(source: Path, target: Path) -> None:
             destination = target / path.relative_to(source)
             destination.parent.mkdir(parents=True, exist_ok=True)
             destination.unlink(missing_ok=True)
-            os.link(path, destination)
+            link_or_copy(path, destination)
 
 
 def _welcome_back(settings: MappingSettings) -> None:
