@@ -119,14 +119,6 @@ def test_a_run_resumed_at_its_end_trains_no_further(tmp_path, slides, mapping):
     assert_equal(weights(resumed), weights(trained))
 
 
-def test_a_checkpoint_of_other_rounds_is_refused(tmp_path, slides):
-    make_trainer(tmp_path, slides, save_strategy="steps", save_steps=8).train()
-    with pytest.raises(ValueError, match="steps_per_round"):
-        make_trainer(tmp_path, slides, max_steps=12, steps_per_round=1).train(resume_from_checkpoint=True)
-    with pytest.raises(ValueError, match="shuffle_buffer"):
-        make_trainer(tmp_path, slides, max_steps=12, shuffle_buffer=9).train(resume_from_checkpoint=True)
-
-
 def test_a_checkpoint_without_its_maps_is_half_written_and_passed_over(tmp_path, slides):
     make_trainer(tmp_path, slides, save_strategy="steps", save_steps=4).train()
     shutil.rmtree(tmp_path / "checkpoint-8" / "mapping")
