@@ -71,10 +71,10 @@ def test_the_recipe_for_own_slides_maps_every_malignant_slide_five_times(maligna
     recipe = own_recipe(Seen(malignant, malignant, 100.0, gpu))
     rounds = recipe["max_steps"] / recipe["steps_per_round"]
     assert rounds * recipe["slides_per_round"] / 2 >= 5 * malignant
-    WsiTrainingArguments(output_dir="x", use_cpu=True, **{k: v for k, v in recipe.items() if k in FIELDS})
+    WsiTrainingArguments(output_dir="x", use_cpu=True, **{k: v for k, v in recipe.items() if k in FIELDS - {"bf16"}})
 
 
-FIELDS = WsiTrainingArguments.__dataclass_fields__
+FIELDS = set(WsiTrainingArguments.__dataclass_fields__)
 
 
 def test_all_options_of_the_method_have_a_place_in_the_help():
@@ -98,12 +98,16 @@ def test_options_of_the_launcher_are_told_from_those_of_the_job(capsys):
     assert "--cohort" in capsys.readouterr().out
 
 
+def test_a_network_that_is_known_is_trained_at_its_own_resolution(table):
+    assert (values("--cohort", str(table)).mpp, values("--cohort", str(table), "--model", "x").mpp) == (2.0, 1.0)
+
+
 def test_a_cohort_too_small_for_validation_is_not_split(table):
     cohort = load_cohort(table)
     few = parted(cohort.select([cohort["label"].index(0), cohort["label"].index(1)]), 0.125, seed=0)
     assert (len(few.train), few.watched, few.judged[0]) == (2, None, "")
     assert "too few" in few.notes[0]
-    whole = parted(cohort, 0.125, seed=0)
+    whole = parted(cohort, 0.125, seed=0)  # four of a class: too few to set four of them aside
     assert (len(whole.train), len(whole.validation), whole.judged[0]) == (6, 2, "validation")
     with pytest.raises(ValueError, match="no malignant training slide"):
         parted(cohort.select([cohort["label"].index(0)]), 0.125, seed=0)

@@ -99,7 +99,7 @@ def parse(parser: HfArgumentParser, arguments: list[str] | None) -> tuple[Namesp
     if recipe not in (*RECIPES, OWN):
         raise ValueError(f"recipe is one of {', '.join([*RECIPES, OWN])}, not {recipe}")
     parser.set_defaults(output_dir=f"runs/{recipe}", use_cpu=not torch.accelerator.is_available(), **COMMON)
-    parser.set_defaults(**recipe_values(recipe, seen) | config | {"recipe": recipe})
+    parser.set_defaults(**recipe_values(recipe, seen, bool(first.model)) | config | {"recipe": recipe})
     namespace, unknown = parser.parse_known_args(arguments)
     namespace.why = why
     return namespace, unknown

@@ -46,6 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 OWN = "own"
 """The recipe for one's own slides, made to measure by `own_recipe`."""
+OF_THE_UNET = ("filters", "depth", "smoothing", "mpp")
 COMMON = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.3,
@@ -73,31 +74,29 @@ def choose_recipe(seen: Seen) -> tuple[str, str]:
     return OWN, f"discover, then harden, for {'a GPU' if seen.gpu else 'CPU cores'}; made to measure"
 
 
-def recipe_values(name: str, seen: Seen | None) -> dict[str, Any]:
-    """The settings of a recipe, of one's own slides those that fit what was seen of them."""
-    if name == OWN:
-        return own_recipe(seen or Seen(benign=50, malignant=50, megapixels=1.0, gpu=False))
-    return RECIPES[name]
+def recipe_values(name: str, seen: Seen | None, known_network: bool = False) -> dict[str, Any]:
+    """The settings of a recipe; without those of the U-Net where another network is trained."""
+    values = own_recipe(seen) if name == OWN and seen else RECIPES[name]
+    return {key: value for key, value in values.items() if not (known_network and key in OF_THE_UNET)}
 
 
 def own_recipe(seen: Seen) -> dict[str, Any]:
-    """Discover, then harden: beta_1 is 0 for half of the run and then rises to the paper's 1.
+    """Discover, then harden, at half the paper's resolution: "mosaic-quick", which was measured on real tissue.
 
-    With beta_1 = 1 from the first step, the paper's setting, most trainings on few slides end in "all benign". Steps:
-    enough to map every malignant slide five times, the paper's network on a GPU and a half as wide one on CPU cores.
+    beta_1 is 0 for half of the run and then rises to the paper's 1; with 1 from the first step, the paper's setting,
+    two seeds of three ended in "all benign" (docs/experiments.md). Steps: enough to map every malignant slide five
+    times. A GPU gets the paper's 32 filters, more patches and more steps, which was not measured.
     """
-    slides_per_round = 2 * min(max(seen.malignant // 8, 4), 22)
+    slides_per_round = 2 * min(max(seen.malignant // 8, 8), 22)
     rounds = -(-5 * seen.malignant * 2 // slides_per_round)
-    steps = min(max(25 * rounds, 3000 if seen.gpu else 800), 20_000)
-    network = {"filters": 32, "depth": 4} if seen.gpu else {"filters": 16, "depth": 3}
-    patches = {"patch_size": 96, "per_device_train_batch_size": 64} if seen.gpu else {
-        "patch_size": 64, "per_device_train_batch_size": 32
+    steps = min(max(25 * rounds, 3000 if seen.gpu else 450), 20_000)
+    wider = {
+        "filters": 32, "per_device_train_batch_size": 64, "shuffle_buffer": 256, "learning_rate": 2e-3,
+        "dataloader_num_workers": 8,
     }  # fmt: skip
     return {
-        **network, **patches, "max_steps": steps, "learning_rate": 2e-3 if seen.gpu else 5e-3, "warmup_steps": 0.1,
-        "beta_1_warmup_start": steps // 2, "beta_1_warmup_steps": steps * 3 // 8, "alpha": 8.0, "draw_from": "all",
-        "steps_per_round": 25, "slides_per_round": slides_per_round,
-        "shuffle_buffer": 2 * patches["per_device_train_batch_size"], "mapping_tile_size": 768,
-        "augment_elastic_px": 0.0, "save_steps": max(steps // 8 // 25, 1) * 25,
-        "dataloader_num_workers": 8 if seen.gpu else 0, "include_itc": seen.megapixels < 4,
+        **RECIPES["mosaic-quick"], "mpp": 2.0, **(wider if seen.gpu else {}),
+        "max_steps": steps, "beta_1_warmup_start": steps // 2, "beta_1_warmup_steps": steps * 3 // 8,
+        "slides_per_round": slides_per_round, "save_steps": max(steps // 75, 1) * 25,
+        "include_itc": seen.megapixels < 4,
     }  # fmt: skip
