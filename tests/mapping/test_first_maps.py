@@ -50,9 +50,10 @@ def mass(probability_map) -> np.ndarray:
     return cells
 
 
-def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, caplog):
+@pytest.mark.parametrize("discovery", ["kinds", "discriminant"])
+def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, caplog, discovery):
     caplog.set_level(logging.INFO)
-    settings, maps = maps_of(tmp_path, blobs, discovery_steps=4)
+    settings, maps = maps_of(tmp_path, blobs, discovery_steps=4, discovery=discovery)
     shares = []
     for probability_map, slide in zip(maps, settings.slides, strict=True):
         cells = mass(probability_map)
@@ -61,7 +62,7 @@ def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, caplog):
         assert probability_map.slide_id == slide.slide_id
     area = (8 / 32) ** 2
     assert np.mean(shares[1::2]) > 2 * area
-    assert np.mean(shares[::2]) == pytest.approx(area, abs=0.01)
+    assert np.mean(shares[::2]) < area + 0.01  # a window in a hundred of benign slides may pass for found
     facts = json.loads((Path(settings.folder) / "discovery.json").read_text())
     assert facts["share_of_malignant_tissue"] > 10 * facts["share_of_benign_tissue"]
     assert "commoner in the malignant slides" in caplog.text

@@ -37,6 +37,20 @@ def test_the_loss_is_the_beta_divergence_of_the_patches(tmp_path, slides):
     assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_every_pixel_may_have_a_loss_of_its_own(tmp_path, slides):
+    from wsi_hf import beta_divergence
+
+    trainer = make_trainer(tmp_path, slides, pixel_loss=1.0)
+    trainer.model.eval()
+    labels = torch.tensor([0, 1, 0, 1])
+    batch = {"pixel_values": torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8), "labels": labels}
+    logits = trainer.model(trainer.image_processor.normalize_batch(batch["pixel_values"])).logits
+    pixels = [
+        beta_divergence(image.flatten(1).T, label.expand(1024)) for image, label in zip(logits, labels, strict=True)
+    ]
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(torch.cat(pixels).mean().item(), rel=1e-5)
+
+
 def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path, slides):
     whole = make_trainer(tmp_path / "a", slides, max_steps=1, logging_steps=1, dynamic_sampling=False)
     parts = make_trainer(

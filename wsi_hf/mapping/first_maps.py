@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 from wsi_hf.inference.reading import TileReader
 from wsi_hf.inference.streaming import tissue_mask
 from wsi_hf.inference.tiling import Tile, TileGrid
+from wsi_hf.mapping import discriminant, tissue_kinds, tissue_statistics
 from wsi_hf.mapping.discovery_picture import draw_discovery
 from wsi_hf.mapping.mapper import MappingSettings
-from wsi_hf.mapping.tissue_kinds import BLOCK_PX, attainable, background, malignancy, texture
+from wsi_hf.mapping.tissue_kinds import BLOCK_PX, attainable, background
 from wsi_hf.sampling.map_store import MapEntry, Round
 from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
@@ -28,6 +29,12 @@ from wsi_hf.slides.slide import Slide, SlideError
 
 logger = logging.getLogger(__name__)
 
+FINDERS = {
+    "kinds": (tissue_kinds.texture, 1, True, tissue_kinds.malignancy),
+    "discriminant": (tissue_statistics.statistics, tissue_statistics.MARGIN_BLOCKS, False, discriminant.malignancy),
+}
+"""How windows are described, the margin in blocks which that takes, whether relative to the slide's median (which moves
+with the tumour: a discriminant is blind after that), and how their Q is found."""
 WINDOWS = "windows"
 """Where descriptions of the tissue lie meanwhile."""
 
@@ -60,7 +67,7 @@ def prepare(settings: MappingSettings) -> None:
 def discover(settings: MappingSettings, entries: list[MapEntry]) -> tuple[list[np.ndarray], int] | None:
     """Raise Q in the first maps where tissue is of a kind that malignant slides hold more of.
 
-    See `sampling.tissue_kinds`. What steers the choice of slides, the sum of Q, stays as it is.
+    See `tissue_kinds` and `discriminant`. What steers the choice of slides, the sum of Q, stays as it is.
 
     Returns:
         Q of each slide's windows, (n,), and how many kinds were found; None if none was.
@@ -80,7 +87,7 @@ def discover(settings: MappingSettings, entries: list[MapEntry]) -> tuple[list[n
                 numbers,
             )
             features = list(tqdm(described, desc="Describing tissue", total=len(entries), unit="slide"))
-        q, found = malignancy(features, labels, settings.seed)
+        q, found = FINDERS[settings.discovery][3](features, labels, settings.seed)
         del features
     finally:
         shutil.rmtree(folder)
@@ -129,13 +136,14 @@ def _picture(settings: MappingSettings) -> Path:
 
 
 def _describe(settings: MappingSettings, number: int, entry: MapEntry, folder: Path) -> np.ndarray:
-    """The texture of a slide's windows, relative to their median, (n, F); kept on the disk, float16."""
+    """What a slide's windows look like, (n, F); kept on the disk, float16."""
     info, tissue = settings.slides[number], settings.store.load_map(entry.file).tissue()
     slide = Slide(info.path, mpp=info.mpp)
     grid = _grid(settings, slide.size_px(settings.mpp))
-    reader, parts, damages = TileReader(slide, grid, BLOCK_PX, settings.mpp, grid.tiles(tissue)), [], 0
+    describe, margin, relative, _ = FINDERS[settings.discovery]
+    reader, parts, damages = TileReader(slide, grid, margin * BLOCK_PX, settings.mpp, grid.tiles(tissue)), [], 0
     for read in map(reader.read, reader.tiles):
-        parts.append(texture(torch.from_numpy(read.pixels)).numpy()[_blocks(grid, read.tile, tissue)])
+        parts.append(describe(torch.from_numpy(read.pixels)).numpy()[_blocks(grid, read.tile, tissue)])
         damages += len(read.damages)
     if damages:
         logger.warning("%s: %d spots cannot be read and count as white", info.slide_id, damages)
@@ -143,7 +151,7 @@ def _describe(settings: MappingSettings, number: int, entry: MapEntry, folder: P
     if not len(windows):
         return windows
     path = folder / f"{number}.npy"
-    np.save(path, (windows - np.median(windows, axis=0)).astype(np.float16))
+    np.save(path, (windows - np.median(windows, axis=0) if relative else windows).astype(np.float16))
     return np.load(path, mmap_mode="r")
 
 

@@ -50,6 +50,7 @@ class MappingSettings:
     threads: int
     error_mass: bool = True
     discovery_rounds: int = 0
+    discovery: str = "kinds"
     dtype: str = "float32"
 
     def save(self) -> None:

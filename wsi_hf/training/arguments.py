@@ -56,6 +56,17 @@ class WsiTrainingArguments(TrainingArguments):
             "kinds of tissue that they hold more of; 0, or uniform sampling: none (not in the paper)"
         },
     )
+    discovery: str = field(
+        default="kinds",
+        metadata={
+            "help": "how the first maps are made: 'kinds': clusters of texture; 'discriminant': a linear discriminant "
+            "on more of it, which finds what clusters cannot tell apart (not in the paper)"
+        },
+    )
+    pixel_loss: float = field(
+        default=0.0,
+        metadata={"help": "share of the loss that every pixel has by itself, from 0 to 1 (paper: 0, patches only)"},
+    )
     max_epochs_unmapped: int = field(
         default=8, metadata={"help": "every slide is mapped at least once in so many epochs (paper: N)"}
     )
@@ -140,12 +151,15 @@ class WsiTrainingArguments(TrainingArguments):
             ("draw_from", ("fresh", "all")),
             ("mapping", ("inline", "child", "ranks")),
             ("tissue", ("auto", "none")),
+            ("discovery", ("kinds", "discriminant")),
             ("mapping_dtype", (None, AUTO, *DTYPES)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(filter(None, choices))}; got {getattr(self, name)!r}")
         if self.discovery_steps < 0:
             raise ValueError(f"discovery_steps must not be negative; got {self.discovery_steps}")
+        if not 0 <= self.pixel_loss <= 1:
+            raise ValueError(f"pixel_loss is a share, from 0 to 1; got {self.pixel_loss}")
         if self.alpha < 0:
             raise ValueError(f"alpha must not be negative; got {self.alpha}")
         if self.glass_weight < 0 or not 0 <= self.glass_share <= 1:

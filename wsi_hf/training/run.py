@@ -76,7 +76,7 @@ def mapping_settings(
         max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
         tissue=args.tissue, seed=args.seed, threads=args.threads, error_mass=args.error_mass,
         discovery_rounds=-(-args.discovery_steps // args.steps_per_round) if args.dynamic_sampling else 0,
-        dtype=args.mapping_dtype or "float32",
+        discovery=args.discovery, dtype=args.mapping_dtype or "float32",
     )  # fmt: skip
 
 

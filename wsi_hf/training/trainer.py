@@ -105,6 +105,8 @@ class WsiTrainer(ResumableTrainer):
         ordered = benign_first(logits, self.model.config)
         pooled = slide_logits(ordered, self.eta)  # (B, 2)
         loss = beta_divergence(pooled, inputs["labels"], self.beta).mean()
+        if self.args.pixel_loss:
+            loss = (1 - self.args.pixel_loss) * loss + self.args.pixel_loss * self._pixel_loss(logits, inputs["labels"])
         if model.training:
             q = pooled.detach().softmax(1)[:, 1]
             self.run.draws.see(inputs, q)
@@ -112,6 +114,11 @@ class WsiTrainer(ResumableTrainer):
             if self.args.glass_weight:
                 loss = loss + self.args.glass_weight * glass_loss(ordered, self.run.glass(inputs))
         return (loss, {"logits": logits, "slide_logits": pooled}) if return_outputs else loss
+
+    def _pixel_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean beta-divergence of every pixel by itself, as if each were a slide. Not in the paper."""
+        pixels = benign_first(logits, self.model.config).permute(0, 2, 3, 1).flatten(0, 2)  # (B * H * W, 2)
+        return beta_divergence(pixels, labels.repeat_interleave(len(pixels) // len(labels)), self.beta).mean()
 
     def pixel_values(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """What the network sees of a batch: augmented while training, normalised, (B, 3, H, W), channels last."""

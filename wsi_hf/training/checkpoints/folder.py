@@ -105,7 +105,7 @@ def _readable(info: TrainingSlide) -> bool:
 
 def _first_map_facts(settings: MappingSettings) -> str:
     slides = [(slide.slide_id, slide.path, slide.mpp) for slide in settings.slides]
-    kinds = [[slide.label for slide in settings.slides], settings.alpha, settings.seed]
+    kinds = [[slide.label for slide in settings.slides], settings.alpha, settings.seed, settings.discovery]
     return json.dumps(
         [
             *(slides, settings.mpp, settings.map_stride, settings.tile_size, settings.tissue),
