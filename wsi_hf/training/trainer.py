@@ -17,7 +17,7 @@ from wsi_hf.inference.network import check_model, default_image_processor
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.models.class_names import benign_first
-from wsi_hf.models.divergence import beta_divergence
+from wsi_hf.models.divergence import beta_divergence, pixel_divergence
 from wsi_hf.models.glass import glass_loss
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.slide_head import slide_logits
@@ -106,7 +106,7 @@ class WsiTrainer(ResumableTrainer):
         pooled = slide_logits(ordered, self.eta)  # (B, 2)
         loss = beta_divergence(pooled, inputs["labels"], self.beta).mean()
         if self.args.pixel_loss:
-            loss = (1 - self.args.pixel_loss) * loss + self.args.pixel_loss * self._pixel_loss(logits, inputs["labels"])
+            loss = loss.lerp(pixel_divergence(ordered, inputs["labels"], self.beta).mean(), self.args.pixel_loss)
         if model.training:
             q = pooled.detach().softmax(1)[:, 1]
             self.run.draws.see(inputs, q)
@@ -114,11 +114,6 @@ class WsiTrainer(ResumableTrainer):
             if self.args.glass_weight:
                 loss = loss + self.args.glass_weight * glass_loss(ordered, self.run.glass(inputs))
         return (loss, {"logits": logits, "slide_logits": pooled}) if return_outputs else loss
-
-    def _pixel_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean beta-divergence of every pixel by itself, as if each were a slide. Not in the paper."""
-        pixels = benign_first(logits, self.model.config).permute(0, 2, 3, 1).flatten(0, 2)  # (B * H * W, 2)
-        return beta_divergence(pixels, labels.repeat_interleave(len(pixels) // len(labels)), self.beta).mean()
 
     def pixel_values(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         """What the network sees of a batch: augmented while training, normalised, (B, 3, H, W), channels last."""
