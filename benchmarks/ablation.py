@@ -28,8 +28,6 @@ from wsi_hf.job.recipes import RECIPES
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent / "examples" / "train_camelyon16.py"
-PRETRAIN = HERE.parent / "examples" / "pretrain_autoencoder.py"
-AUTOENCODER = "AUTOENCODER"  # stands for the folder of one that is trained first, on the same slides
 SCRIPTS = {  # instead of the example
     "ORACLE": HERE / "oracle_placement.py",
     "SUPERVISED": HERE / "fully_supervised.py",
@@ -52,7 +50,12 @@ CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of "demo" or "mosaic
         for n in (100, 400)
     },
     "draw_from": {"patches from fresh maps alone": ["--draw_from", "fresh"]},
-    "pretraining": {"from an auto-encoder": ["--init_from", AUTOENCODER]},
+    "pretraining": {"from an auto-encoder": ["--pretrain_steps", "300"]},
+    "glass": {"nothing is known of glass": ["--glass_weight", "0", "--glass_share", "0"]},
+    "recipe": {  # candidates for the demo, to be chosen by their worst seed
+        **{f"from an auto-encoder of {n} steps": ["--pretrain_steps", str(n)] for n in (150, 300)},
+        "beta_1 rises from step 0 to 400": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "400"],
+    },
     "smoothing": {f"logits averaged over {r} px to each side": ["--smoothing", str(r)] for r in (8, 32)},
     "patches": {
         f"{n} patches of {side} px, depth {depth}": [
@@ -132,12 +135,6 @@ def run(seed: int, name: str, cohort: str | Path, arguments: argparse.Namespace,
         common = ["--seed", str(seed), "--cohort", str(cohort)]
         command = [sys.executable, str(script), "--output_dir", str(out), "--recipe", arguments.recipe, *common]
         with open(out / "log.txt", "w") as log:
-            if AUTOENCODER in extra:
-                shape = {name: RECIPES[arguments.recipe].get(name) for name in ("filters", "depth", "mpp")}
-                before = [sys.executable, str(PRETRAIN), "--output_dir", str(out / "autoencoder"), *common]
-                before += [text for name, value in shape.items() if value for text in (f"--{name}", str(value))]
-                subprocess.run(before, check=True, stdout=log, stderr=subprocess.STDOUT)
-                extra = [str(out / "autoencoder") if argument == AUTOENCODER else argument for argument in extra]
             extra = [str(folder_of(seed, METHOD, arguments)) if argument == METHOD else argument for argument in extra]
             command += [argument for argument in extra if argument not in ("ORACLE", "SUPERVISED")]
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)

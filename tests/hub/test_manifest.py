@@ -109,9 +109,11 @@ def test_the_training_example_takes_a_manifest_and_pushes(hub, folder, tmp_path,
     example = Path(__file__).resolve().parents[2] / "examples" / "train_camelyon16.py"
     options = f"""--cohort org/cohort --slides X --output_dir {tmp_path}/out --recipe demo --filters 2 --depth 1
         --mapping inline --steps_per_round 1 --beta_1_warmup_steps 0 --per_device_train_batch_size 2 --use_cpu True
-        --shuffle_buffer 2 --push_to_hub True --hub_model_id org/trained --hub_strategy end --max_steps 2"""
+        --shuffle_buffer 2 --push_to_hub True --hub_model_id org/trained --hub_strategy end --max_steps 2
+        --pretrain_steps 1"""
     monkeypatch.setattr("sys.argv", ["train", *(str(folder) if word == "X" else word for word in options.split())])
     runpy.run_path(str(example), run_name="__main__")
     files = hub.repo("models", "org/trained").files()
     assert {"metrics.json", "overlay.png", "training.png"} <= set(files)
+    assert not [name for name in files if "_autoencoder" in name]
     assert "datasets:\n- org/cohort\n" in files["README.md"].decode()
