@@ -25,8 +25,11 @@ def segment(*arguments) -> int:
 def test_segment_writes_everything_and_says_so(model_folder, tmp_path, capsys):
     slide = write_pyramid(tmp_path / "x.tif", noise(60, 80), 1.0)
     assert segment(slide, "--model", model_folder, "--out", tmp_path / "out") == 0
-    slide_id, label, _, folder = capsys.readouterr().out.strip().split("\t")
+    said, table = capsys.readouterr().out.strip().splitlines()
+    slide_id, label, _, lesions, folder, *_ = said.split("\t")
     assert (slide_id, folder) == ("x", str(tmp_path / "out" / "x"))
+    assert lesions.split()[1] in ("lesion", "lesions")
+    assert table == f"{tmp_path / 'out' / 'slides.csv'}\t1 slides"
     assert label in ("benign", "malignant")
     names = {path.name for path in (tmp_path / "out" / "x").iterdir()}
     assert names == {"probabilities.zarr", "probabilities.ome.tif", "lesions.geojson", "overlay.png", "summary.json"}
@@ -63,3 +66,17 @@ def test_synthesize_writes_a_cohort(tmp_path, capsys):
     arguments = ["synthesize", str(tmp_path / "c"), "--n-train", "2", "--n-test", "2", "--size-um", "256"]
     assert main(arguments) == 0
     assert len(list((tmp_path / "c" / "images").glob("*.tif"))) == 4
+
+
+def test_an_error_is_a_sentence_and_verbose_adds_where(tmp_path, caplog, capsys):
+    command = ["evaluate", "--cohort", str(tmp_path / "none.csv"), "--model", "m", "--out", str(tmp_path / "out")]
+    assert main(["--verbose", *command]) == 1
+    said, where = caplog.records[-2:]
+    assert "none.csv" in said.getMessage()
+    assert "Errno" not in said.getMessage()
+    assert where.exc_info
+    assert main(["--quiet", *command]) == 1
+    assert caplog.records[-1].getMessage() == said.getMessage()
+    assert main(["evaluate", "--convention", "own", "--cohort", "x"]) == 2
+    assert "Invalid value for '--convention'" in capsys.readouterr().err
+    assert main(["--version"]) == 0

@@ -1,13 +1,13 @@
 """`wsi-hf calibrate`: set a model's operating point from labelled slides that it was not trained on."""
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wsi_hf.cli.network import load_network, network_options
+from wsi_hf.cli.progress import progress_wanted
 
 RULE = "balanced accuracy"
 
@@ -64,7 +64,7 @@ def calibrate(
     reading = {name: options.pop(name) for name in ("tile_size", "batch_size", "num_workers")}
     calibration, failed = set_operating_point(
         load_network(model, **options), rows, out or Path(model), rule, sensitivity or specificity or 0.0,
-        false_lesions, mpp, progress=sys.stderr.isatty(), **reading,
+        false_lesions, mpp, progress=progress_wanted(), **reading,
     )  # fmt: skip
     if out is not None:
         _copy_model(model, options["revision"], out)

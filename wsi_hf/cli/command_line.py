@@ -15,6 +15,7 @@ from wsi_hf.cli.segment import segment
 from wsi_hf.cli.synthesize import synthesize
 from wsi_hf.cli.train import train
 from wsi_hf.cli.view import view
+from wsi_hf.job.errors import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -45,5 +46,6 @@ def main(arguments: list[str] | None = None) -> int:
         logger.error("interrupted; what was finished is kept, and the same command goes on from there")
         return 130
     except (RuntimeError, ValueError, OSError) as error:
-        logger.error("%s", error)
+        logger.error("%s", in_words(error))
+        logger.info("where it failed", exc_info=True)
         return 1

@@ -1,12 +1,12 @@
 """`wsi-hf evaluate`: check a cohort, or judge a model on it as the CAMELYON16 challenge does."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wsi_hf.cli.network import load_network, network_options
+from wsi_hf.cli.progress import progress_wanted
 
 
 @click.command(short_help="judge a model on a cohort as the CAMELYON16 challenge does")
@@ -74,7 +74,7 @@ def _check(cohort: Path, mpp: float | None) -> int:
     from wsi_hf.cohorts.check import check_cohort
 
     bad = 0
-    for finding in check_cohort(cohort, mpp, progress=sys.stderr.isatty()):
+    for finding in check_cohort(cohort, mpp, progress=progress_wanted()):
         print(finding, flush=True)
         bad += finding.bad
     print(f"{bad} findings stand in the way" if bad else "nothing stands in the way")

@@ -1,12 +1,12 @@
 """`wsi-hf segment`: maps, lesions, overlays and summaries of slides."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wsi_hf.cli.network import load_pipeline, network_options
+from wsi_hf.cli.progress import progress_wanted
 from wsi_hf.cli.slide_paths import expanded, slides_argument
 
 
@@ -38,7 +38,7 @@ def segment(
     from wsi_hf.segmentation.runs import TABLE
 
     results: Any = load_pipeline(model, **network)(
-        iter(tqdm(paths, "slides", unit="slide", disable=not sys.stderr.isatty())),
+        iter(tqdm(paths, "slides", unit="slide", disable=not progress_wanted())),
         mpp=mpp,
         out=out,
         on_error="report",
@@ -47,7 +47,7 @@ def segment(
         tile_size=tile_size,
         batch_size=batch_size,
         num_workers=num_workers,
-        progress=sys.stderr.isatty(),
+        progress=progress_wanted(),
     )
     for result in results:
         failed |= "error" in result or bool(result["not_analysed"])

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from wsi_hf.hub.push import push_run
+from wsi_hf.job.errors import in_words
 from wsi_hf.job.network import network_of
 from wsi_hf.job.options import JobArguments, arguments_of, job_parser, parse, write_run
 from wsi_hf.job.slides import Slides, slides_of
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
         return 130
     except (RuntimeError, ValueError, OSError) as error:
         logger.debug("where it failed", exc_info=True)
-        print(f"wsi-hf train: {_said(error)}", file=sys.stderr)
+        print(f"wsi-hf train: {in_words(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -88,13 +89,6 @@ def finish(trainer: WsiTrainer, slides: Slides, job: JobArguments) -> dict[str, 
     if args.push_to_hub:
         print(push_run(out, trainer.hub_model_id, revision=args.hub_revision, token=args.hub_token).commit_url)
     return metrics
-
-
-def _said(error: Exception) -> str:
-    """An error in words, without its number."""
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename}"
-    return str(error)
 
 
 class RunWriter(TrainerCallback):
