@@ -76,7 +76,7 @@ def test_outlines_that_are_broken_empty_or_of_another_slide_are_named(cohort):
     shutil.copy(folder / "tumor_001.xml", folder / "normal_001.xml")
     two, three, four = bad(cohort)
     assert "tumor_002" in two
-    assert "tumor_003: tumor_003.xml holds no tumour" in three
+    assert "tumor_003.xml holds no tumour, but annotations of 'lymphocytes'" in three
     assert "tumor_004: tumor_004.xml spans" in four
     assert odd(cohort) == ["odd     normal_001 is benign, but has an annotation (normal_001.xml); it is not used"]
 

@@ -1,6 +1,7 @@
 """What a hostile repository, or a hostile way to it, could try: refused or without effect."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ from wsi_hf import WsiImageProcessor, WsiUNetConfig
 from wsi_hf.cli import main
 from wsi_hf.hub.push import push_run
 from wsi_hf.inference.loading import load_model
-from wsi_hf.models.downloads import ChecksumError
+from wsi_hf.models.downloads import ChecksumError, check_file
 
 from .hub_server import HubServer
 
@@ -139,7 +140,7 @@ def lie(hub: HubServer, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("how", ["pipeline", "auto class", "command"])
-def test_weights_with_a_wrong_checksum_are_refused_and_the_next_load_is_clean(
+def test_weights_with_a_wrong_checksum_are_refused_until_they_are_downloaded_anew(
     hub, files, how, synthetic_slide, tmp_path, caplog
 ):
     hub.add("models", "org/model", files)
@@ -152,8 +153,9 @@ def test_weights_with_a_wrong_checksum_are_refused_and_the_next_load_is_clean(
             AutoModelForSemanticSegmentation.from_pretrained("org/model")
     else:
         assert main(["segment", str(synthetic_slide), "--model", "org/model", "--out", str(tmp_path / "o")]) == 1
-        assert "load the model again" in caplog.text
+        assert "--force-download" in caplog.text
     hub.lies.clear()
+    hf_hub_download("org/model", "model.safetensors", force_download=True)
     load_model("org/model")
     assert Path(hf_hub_download("org/model", "model.safetensors")).read_bytes() == content
 
@@ -172,6 +174,32 @@ def test_the_same_of_a_network_of_another_kind(hub, tmp_path, revision):
         pipeline("wsi-segmentation", model="org/model", revision=commit)
     with pytest.raises(ChecksumError):
         load_model("org/model", commit)
+
+
+def test_a_mirrors_own_checksums_of_small_files_are_no_reason_to_refuse_or_delete_them(hub, files):
+    hub.add("models", "org/model", files)
+    config = Path(hf_hub_download("org/model", "config.json"))
+    sha1 = config.resolve().with_name(hashlib.sha1(files["config.json"]).hexdigest())  # as Artifactory announces it
+    config.resolve().rename(sha1)
+    config.unlink()
+    config.symlink_to(sha1)
+    check_file(config, "config.json of org/model")
+    load_model("org/model")
+    assert config.read_bytes() == files["config.json"]
+
+
+def test_an_index_of_weights_leads_to_no_file_outside_the_folder(finished_run, tmp_path):
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    names = load_file(tmp_path / "outside.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(names, "../outside.safetensors")}
+    (run / "model.safetensors.index.json").write_text(json.dumps(index))
+    for load in (AutoModelForSemanticSegmentation.from_pretrained, load_model):
+        with pytest.raises(ValueError, match=r"names files outside its folder \(\.\./outside\.safetensors\)"):
+            load(str(run))
+    (run / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    with pytest.raises(ValueError, match=r"index\.json is damaged"):
+        load_model(str(run))
 
 
 def test_a_file_altered_in_the_cache_is_noticed(hub, files):

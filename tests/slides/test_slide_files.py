@@ -11,8 +11,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from wsi_hf.slides.formats.mpp import find_mpp
 from wsi_hf.slides.handles import configure_handles, pool
-from wsi_hf.slides.slide import Slide, SlideError, _find_mpp
+from wsi_hf.slides.slide import Slide, SlideError
 
 
 def write_tiff(path: Path, **resolution: object) -> Path:
@@ -38,12 +39,12 @@ def test_mpp_is_taken_from_a_resolution_in_inches(tmp_path):
 def test_mpp_is_looked_for_in_the_documented_order():
     tiff = {"tiff.ResolutionUnit": "centimeter", "tiff.XResolution": "40000", "tiff.YResolution": "40000"}
     own = {"openslide.mpp-x": "0.5", "openslide.mpp-y": "0.5"}
-    assert _find_mpp("a.svs", tiff, None) == (0.25, "tiff.XResolution")
-    assert _find_mpp("a.svs", {**tiff, **own}, None) == (0.5, "openslide.mpp-x")
-    assert _find_mpp("a.svs", {**tiff, **own}, 0.3) == (0.3, "argument")
+    assert find_mpp("a.svs", tiff, None) == (0.25, "tiff.XResolution")
+    assert find_mpp("a.svs", {**tiff, **own}, None) == (0.5, "openslide.mpp-x")
+    assert find_mpp("a.svs", {**tiff, **own}, 0.3) == (0.3, "argument")
     for useless in ({"openslide.objective-power": "40"}, {**tiff, "tiff.ResolutionUnit": "none"}):
         with pytest.raises(ValueError, match="no mpp"):
-            _find_mpp("a.svs", useless, None)
+            find_mpp("a.svs", useless, None)
 
 
 def test_a_slide_without_mpp_names_itself_and_the_way_out(tmp_path):

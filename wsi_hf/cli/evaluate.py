@@ -17,6 +17,7 @@ from wsi_hf.cli.progress import progress_wanted
 @click.option("--check", is_flag=True, help="only say what is missing, broken or odd in the cohort")
 @click.option("--model", help="a folder or a name on the Hub")
 @click.option("--out", type=Path, help="folder for the results; a stopped run goes on from what is there")
+@click.option("--tissue", type=click.Path(exists=True), help="a folder of masks called after the slides")
 @click.option("--split", default="test", type=click.Choice(("train", "validation", "test")))
 @click.option("--convention", default="challenge", type=click.Choice(("challenge", "release")), help="of FROC")
 @click.option("--detection-radius-um", default=187.0, help="no two are nearer")
@@ -31,8 +32,10 @@ def evaluate(
     check: bool,
     model: str | None,
     out: Path | None,
+    tissue: str | None,
     split: str,
     mpp: float | None,
+    override_mpp: float | None,
     device: str | None,
     dtype: str,
     threads: int | None,
@@ -50,6 +53,7 @@ def evaluate(
     from accelerate import PartialState
 
     from wsi_hf.cohorts.camelyon16 import load_cohort
+    from wsi_hf.cohorts.manifest import Cohort
     from wsi_hf.evaluation.summary import summary_lines
     from wsi_hf.reports.cohort import evaluate_cohort
 
@@ -59,6 +63,8 @@ def evaluate(
     rows = rows.select([row for row, name in enumerate(rows["split"]) if name == split])
     if not len(rows):
         raise ValueError(f"{cohort} has no {split} slides; choose another --split")
+    if given := {name: value for name, value in (("mpp", override_mpp), ("tissue", tissue)) if value is not None}:
+        rows = Cohort.of([{**row, **given} for row in rows], rows.features, None, None)
     network = load_network(model, device or str(state.device), dtype, threads, revision)
     metrics = evaluate_cohort(network, rows, out, mpp=mpp, state=state, **options)
     state.wait_for_everyone()

@@ -12,6 +12,7 @@ from wsi_hf.cli.slide_paths import expanded, slides_argument
 
 if TYPE_CHECKING:
     from wsi_hf.inference.network import PixelNetwork
+    from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
 
@@ -20,25 +21,33 @@ logger = logging.getLogger(__name__)
 @slides_argument
 @click.option("--model", help="estimate for this model (default: an untrained one of the paper's size)")
 @network_options
-def info(slides: tuple[Path, ...], model: str | None, mpp: float | None, tile_size: int | None, **network: Any) -> int:
+def info(
+    slides: tuple[Path, ...],
+    model: str | None,
+    mpp: float | None,
+    override_mpp: float | None,
+    tile_size: int | None,
+    **network: Any,
+) -> int:
     """Print what is known of slides as JSON, one a line."""
+    from wsi_hf.slides.slide import Slide
+
     ready, failed = load_network(model, **network), False
     for path in expanded(slides):
         try:
-            print(json.dumps(describe(path, mpp, tile_size, ready)))
-        except (RuntimeError, OSError) as error:
+            slide = Slide(path, override_mpp, fallback_mpp=mpp)
+            print(json.dumps(describe(slide, tile_size, ready)))
+        except (RuntimeError, ValueError, OSError) as error:
             logger.error("%s", error)
             failed = True
     return int(failed)
 
 
-def describe(path: Path, mpp: float | None, tile_size: int | None, network: "PixelNetwork") -> dict[str, Any]:
+def describe(slide: "Slide", tile_size: int | None, network: "PixelNetwork") -> dict[str, Any]:
     """Levels, resolution, tissue, and the estimated work of one slide."""
     from wsi_hf.segmentation.estimate import estimate
-    from wsi_hf.slides.slide import Slide
     from wsi_hf.slides.tissue import find_tissue
 
-    slide = Slide(path, mpp)
     tissue = find_tissue(slide)
     work = estimate(network, slide, tissue if tissue.any() else None, tile_size)
     return {

@@ -1,5 +1,6 @@
 """The options that every command with a network has, and the network that they ask for."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,24 @@ if TYPE_CHECKING:
     from wsi_hf.inference.network import PixelNetwork
     from wsi_hf.segmentation.pipeline import WsiSegmentationPipeline
 
+NUMBER = re.compile(r"\d+([.,]\d*)?|[.,]\d+")
+
+
+class MicronsPerPixel(click.ParamType):
+    """A number of um, with a decimal point or a decimal comma."""
+
+    name = "um"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = value if isinstance(value, float) else float(value.replace(",", ".")) if NUMBER.fullmatch(value) else 0
+        return number if number > 0 else self.fail(f"{value!r} is not a number of um such as 0.25", param, ctx)
+
+
 OPTIONS = (
-    click.option("--mpp", type=float, help="um per level-0 pixel, for slides whose files do not say"),
+    click.option("--mpp", type=MicronsPerPixel(), help="um per level-0 pixel, for slides whose files do not say"),
+    click.option(
+        "--override-mpp", "--override_mpp", type=MicronsPerPixel(), help="the same, for all slides, whatever they say"
+    ),
     click.option("--tile-size", type=int, help="pixels at the model's mpp (from the memory at hand)"),
     click.option("--device", help="cpu, cuda, cuda:1, ... (a GPU if there is one)"),
     click.option(
@@ -25,7 +42,7 @@ OPTIONS = (
 
 
 def network_options(command: Callable) -> Callable:
-    """Add --mpp, --tile-size, --device, --dtype, --threads and --revision."""
+    """Add --mpp, --override-mpp, --tile-size, --device, --dtype, --threads and --revision."""
     for option in reversed(OPTIONS):
         command = option(command)
     return command

@@ -15,6 +15,7 @@ from wsi_hf.cli.slide_paths import expanded, slides_argument
 @click.option("--model", required=True, help="a folder or a name on the Hub")
 @click.option("--out", required=True, type=Path, help="folder for the results; finished slides are kept")
 @click.option("--threshold", default=0.5, help="probability of a lesion's pixel")
+@click.option("--tissue", type=click.Path(exists=True), help="a mask, or a folder of masks called after the slides")
 @click.option("--whole-slide", is_flag=True, help="not only where there is tissue")
 @click.option("--batch-size", default=1, help="tiles a forward pass")
 @click.option("--num-workers", default=2, help="threads that read")
@@ -24,10 +25,12 @@ def segment(
     model: str,
     out: Path,
     threshold: float,
+    tissue: str | None,
     whole_slide: bool,
     batch_size: int,
     num_workers: int,
     mpp: float | None,
+    override_mpp: float | None,
     tile_size: int | None,
     **network: Any,
 ) -> int:
@@ -40,9 +43,10 @@ def segment(
     results: Any = load_pipeline(model, **network)(
         iter(tqdm(paths, "slides", unit="slide", disable=not progress_wanted())),
         mpp=mpp,
+        override_mpp=override_mpp,
         out=out,
         on_error="report",
-        tissue=None if whole_slide else "auto",
+        tissue=None if whole_slide else tissue or "auto",
         threshold=threshold,
         tile_size=tile_size,
         batch_size=batch_size,

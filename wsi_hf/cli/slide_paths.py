@@ -10,7 +10,7 @@ slides_argument = click.argument("slides", nargs=-1, required=True, type=Path, m
 
 def expanded(paths: Iterable[Path]) -> list[Path]:
     """Slides, with the slides of folders in their place."""
-    from wsi_hf.segmentation.pipeline import is_folder_of_dicom, slides_in
+    from wsi_hf.segmentation.pipeline import is_folder_of_slides, slides_in
 
-    nested = (slides_in(path) if path.is_dir() and not is_folder_of_dicom(path) else [path] for path in paths)
+    nested = (slides_in(path) if is_folder_of_slides(path) else [path] for path in paths)
     return [slide for slides in nested for slide in slides]

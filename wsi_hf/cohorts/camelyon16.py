@@ -9,9 +9,11 @@ A cohort is a `datasets.Dataset` with one row a slide:
     annotation   str or None: the ASAP outline of the tumour; for evaluation only, labels never come from it
     mpp          float or None: um per level-0 pixel, where the file's own is to be overridden
     exhaustive   bool: all tumour is outlined; a slide of which that is not so cannot be judged pixel by pixel
+    tissue       str or None: a tissue mask of one's own, see `slides.tissue_masks`
 """
 
 import csv
+import io
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -19,26 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Features, Value
 
 from wsi_hf.cohorts.manifest import Cohort, load_manifest
-from wsi_hf.slides.slide import MppError, Slide
+from wsi_hf.cohorts.own_slides import TABLE_SUFFIXES
+from wsi_hf.cohorts.own_slides import load_table as load_table
+from wsi_hf.cohorts.rows import FEATURES, LABELS, cohort_row, label_number, labels_of, some
+from wsi_hf.cohorts.text_tables import SEPARATORS, read_text
+from wsi_hf.slides.files import is_hidden
+from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
-
-LABELS = ["benign", "malignant"]
-SPLITS = ("train", "validation", "test")
-FEATURES = Features(
-    {
-        "slide_id": Value("string"),
-        "path": Value("string"),
-        "label": ClassLabel(names=LABELS),
-        "split": Value("string"),
-        "annotation": Value("string"),
-        "mpp": Value("float64"),
-        "exhaustive": Value("bool"),
-    }
-)
 
 WITHDRAWN: Mapping[str, str] = {
     "test_049": "a duplicate, withdrawn by the organisers",
@@ -69,10 +61,8 @@ SLIDE_FOLDERS = (
     ("training/tumor", "training/lesion_annotations"),
     ("testing/images", "testing/lesion_annotations"),
 )
-REFERENCES = ("evaluation/reference.csv", "testing/reference.csv")
+REFERENCES = ("evaluation", "testing")  # folders of reference.csv
 SLIDE_NAME = re.compile(r"(normal|tumor|test)_\d+")
-YES_OR_NO = {"": True, "yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-LABEL_NAMES = {"normal": 0, "tumor": 1, "benign": 0, "malignant": 1, "0": 0, "1": 1}
 
 
 def load_cohort(
@@ -91,7 +81,9 @@ def load_cohort(
     path = Path(path)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)):
         raise FileNotFoundError(f"there is no folder {path}; if it is a manifest on the Hub, say where its slides are")
-    return load_table(path) if path.suffix.lower() == ".csv" else load_camelyon16(path)
+    if path.is_file() and path.suffix.lower() not in TABLE_SUFFIXES:
+        raise ValueError(f"{path.name} is not a table of slides ({', '.join(TABLE_SUFFIXES)}) nor a folder ({path})")
+    return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES else load_camelyon16(path)
 
 
 def load_camelyon16(folder: str | Path) -> Cohort:
@@ -104,7 +96,7 @@ def load_camelyon16(folder: str | Path) -> Cohort:
     without a header). A label without its slide is an error; a test slide without a label is left out, with a warning,
     and so are the slides that CAMELYON16 has withdrawn.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no cohort folder {folder}")
     slides = find_slides(folder)
@@ -122,33 +114,12 @@ def load_camelyon16(folder: str | Path) -> Cohort:
         if slide_id in WITHDRAWN:
             logger.warning("%s is left out: %s", slide_id, WITHDRAWN[slide_id])
         elif kind != "test" or slide_id in labels:
-            label = labels[slide_id] if kind == "test" else LABEL_NAMES[kind]
+            label = labels[slide_id] if kind == "test" else int(kind == "tumor")
             split = "test" if kind == "test" else "train"
             outline = str(annotation) if label and annotation else None
-            rows.append(_row(slide_id, path, label, split, outline, None, slide_id not in partly))
+            exhaustive = slide_id not in partly
+            rows.append(cohort_row(slide_id, path, label, split=split, annotation=outline, exhaustive=exhaustive))
     return Cohort.of(rows, FEATURES, *(("synthetic slides", "apache-2.0") if synthetic else ("CAMELYON16", "cc0-1.0")))
-
-
-def load_table(path: str | Path) -> Cohort:
-    """Load one's own slides from a CSV table with a header.
-
-    Columns: path, label (benign or malignant; also normal/tumor, 0/1), and where wanted slide_id (else the file's
-    name), split (train, validation or test; else train), annotation, mpp, exhaustive (no where some tumour lies outside
-    the outlines: the slide then counts for the AUC alone). Paths are relative to the table.
-    """
-    path = Path(path)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file, skipinitialspace=True)
-        missing = {"path", "label"} - set(table.fieldnames or ())
-        if missing:
-            raise ValueError(
-                f"{path.name} has no column {', '.join(sorted(missing))}; its first line names the columns ({path})"
-            )
-        rows = [_table_row(path, line) for line in table]
-    if not rows:
-        raise ValueError(f"no slides in {path}")
-    _check_table(path, rows)
-    return Cohort.of(rows, FEATURES, None, None)
 
 
 def split_validation(cohort: Cohort, fraction: float, seed: int) -> Cohort:
@@ -161,7 +132,7 @@ def split_validation(cohort: Cohort, fraction: float, seed: int) -> Cohort:
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must be in [0, 1), not {fraction}")
-    splits, labels = list(cohort["split"]), np.array(cohort["label"])
+    splits, labels = list(cohort["split"]), np.array(labels_of(cohort))
     if fraction == 0:
         return cohort
     if "validation" in splits:
@@ -183,23 +154,18 @@ def open_slide(row: Mapping[str, Any], mpp: float | None = None) -> Slide:
     """Open the slide of a cohort's row.
 
     Args:
-        row: of a cohort; its own mpp comes first.
+        row: of a cohort; its own mpp comes before the file's.
         mpp: um per level-0 pixel, used where neither the row nor the file says.
     """
-    if row["mpp"] is not None or mpp is None:
-        return Slide(row["path"], row["mpp"])
-    try:
-        return Slide(row["path"])
-    except MppError:
-        return Slide(row["path"], mpp)
+    return Slide(row["path"], row.get("mpp"), fallback_mpp=mpp)
 
 
 def find_slides(folder: Path) -> dict[str, tuple[Path, Path | None]]:
-    """Find {slide_id: (slide, its annotation)}, by name. Early copies write Normal_001: upper case is read as lower."""
+    """Find {slide_id: (slide, its annotation)}, by name, whatever of it is in capitals."""
     found: dict[str, tuple[Path, Path | None]] = {}
     for images, annotations in SLIDE_FOLDERS:
-        outlines = {path.stem.lower(): path for path in (folder / annotations).glob("*.xml")}
-        for path in sorted((folder / images).glob("*.tif*")):
+        outlines = {path.stem.lower(): path for path in _files(folder, annotations, ".xml", ".geojson")}
+        for path in _files(folder, images, ".tif", ".tiff"):
             slide_id = path.stem.lower()
             if not SLIDE_NAME.fullmatch(slide_id):
                 logger.warning("%s is left out: its name is not normal_NNN, tumor_NNN or test_NNN", path)
@@ -210,23 +176,36 @@ def find_slides(folder: Path) -> dict[str, tuple[Path, Path | None]]:
     return dict(sorted(found.items()))
 
 
+def _files(folder: Path, place: str, *suffixes: str) -> list[Path]:
+    """The files of these suffixes in a folder of the release, whose name may be in capitals too."""
+    places = [folder]
+    for name in place.split("/"):
+        places = [
+            sub for above in places for sub in sorted(above.iterdir()) if sub.is_dir() and sub.name.lower() == name
+        ]
+    files = [path for above in places for path in sorted(above.iterdir())]
+    return [path for path in files if path.suffix.lower() in suffixes and not is_hidden(path)]
+
+
 def read_reference(folder: Path) -> dict[str, int]:
     """Read {test slide: label} from reference.csv; empty where there is none."""
-    path = next((folder / name for name in REFERENCES if (folder / name).exists()), None)
+    tables = [path for place in REFERENCES for path in _files(folder, place, ".csv")]
+    path = next((path for path in tables if path.stem.lower() == "reference"), None)
     if path is None:
         return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = [[field.strip() for field in line] for line in csv.reader(file, skipinitialspace=True) if any(line)]
-    labels = {}
+    text, labels = read_text(path), {}
+    separator = max(SEPARATORS, key=text.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+    lines = [[field.strip() for field in line] for line in reader if any(line)]
     for number, line in enumerate(lines, 1):
-        label = LABEL_NAMES.get(line[1].lower()) if len(line) > 1 else None
+        label = label_number(line[1]) if len(line) > 1 else None
         if label is None and number == 1:
             continue  # the header
         if label is None:
             raise ValueError(
                 f"{path}: entry {number} ({','.join(line)}) has no class Normal or Tumor in its second column"
             )
-        labels[line[0].lower().removesuffix(".tif")] = label
+        labels[Path(line[0].lower()).name.removesuffix(".tif")] = label
     return labels
 
 
@@ -239,49 +218,3 @@ def _check_labels(labels: dict[str, int], slides: Iterable[str]) -> None:
     without_label = sorted(s for s in slides if s.startswith("test_") and s not in labels and s not in WITHDRAWN)
     if without_label:
         logger.warning("test slides without a label in reference.csv are left out: %s", some(without_label))
-
-
-def _table_row(table: Path, line: dict[str, str | None]) -> dict[str, Any]:
-    fields = {key: (value or "").strip() for key, value in line.items() if key}
-    path, label = table.parent / fields["path"], LABEL_NAMES.get(fields["label"].lower())
-    split = fields.get("split") or "train"
-    if label is None or split not in SPLITS:
-        raise ValueError(
-            f"{table.name}: {fields['path']} has label {fields['label']!r} and split {split!r}; "
-            f"labels are {LABELS}, splits {list(SPLITS)}"
-        )
-    annotation = str(table.parent / fields["annotation"]) if fields.get("annotation") else None
-    mpp = float(fields["mpp"]) if fields.get("mpp") else None
-    exhaustive = YES_OR_NO.get(fields.get("exhaustive", "").lower())
-    if exhaustive is None:
-        raise ValueError(f"{table.name}: {fields['path']} has exhaustive {fields['exhaustive']!r}; say yes or no")
-    return _row(fields.get("slide_id") or path.stem, path, label, split, annotation, mpp, exhaustive)
-
-
-def _check_table(table: Path, rows: list[dict[str, Any]]) -> None:
-    files = [file for row in rows for file in (row["path"], row["annotation"]) if file]
-    absent = [file for file in files if not Path(file).exists()]
-    if absent:
-        raise ValueError(
-            f"{table.name} lists files that are not there: {some(absent)}; paths are relative to the table"
-        )
-    names = [row["slide_id"] for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{table.name} lists slides twice: {some(twice)}; give each a slide_id of its own")
-
-
-def _row(
-    slide_id: str,
-    path: Path,
-    label: int,
-    split: str,
-    annotation: str | None,
-    mpp: float | None,
-    exhaustive: bool,
-) -> dict[str, Any]:
-    return dict(zip(FEATURES, (slide_id, str(path), label, split, annotation, mpp, exhaustive), strict=True))
-
-
-def some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

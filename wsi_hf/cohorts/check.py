@@ -16,17 +16,17 @@ from wsi_hf.cohorts.camelyon16 import (
     SYNTHETIC,
     WITHDRAWN,
     find_slides,
-    load_table,
     open_slide,
     read_reference,
-    some,
 )
-from wsi_hf.slides.annotations import read_asap
+from wsi_hf.cohorts.own_slides import TABLE_SUFFIXES, load_table
+from wsi_hf.cohorts.rows import some
 from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.outlines.outline_files import read_outline
 from wsi_hf.slides.slide import Slide
 from wsi_hf.slides.tissue import find_tissue
 
-CHECKSUMS = "*.md5"
+CHECKSUMS = "*.[mM][dD]5"
 READ_BYTES = 2**22
 TAIL_PX = 256
 """Side of the patches that are read at a slide's far end: a copy that was cut short fails there."""
@@ -60,7 +60,7 @@ def check_cohort(path: str | Path, mpp: float | None = None, progress: bool = Fa
         progress: show progress bars.
     """
     path = Path(path)
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLE_SUFFIXES:
         yield from _check_table(path, mpp, progress)
     elif path.is_dir():
         yield from _check_folder(path, mpp, progress)
@@ -182,7 +182,7 @@ def _read_ends(slide: Slide, name: str) -> Iterator[Finding]:
 
 def _check_outline(path: Path, slide: Slide, name: str) -> Iterator[Finding]:
     try:
-        tumour = read_asap(path)
+        tumour = read_outline(path, slide.bounds_l0[:2])
     except (ValueError, OSError) as error:
         yield Finding("broken", _named(name, error))
         return

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -11,6 +11,10 @@ from datasets import Dataset, DatasetDict, DatasetInfo, Features, Value
 from huggingface_hub import CommitInfo
 from tqdm.auto import tqdm
 
+from wsi_hf.slides.damaged import reading
+from wsi_hf.slides.files import slide_files
+from wsi_hf.slides.names import check_names
+
 READ_BYTES = 2**22
 ON_THE_HUB = {
     "path": Value("string"),
@@ -18,6 +22,10 @@ ON_THE_HUB = {
     "bytes": Value("int64"),
     "sha256": Value("string"),
 }
+
+
+PUBLISHED = ("slide_id", "path", "label", "split", "annotation", "mpp", "exhaustive")
+"""Columns of a cohort that are published; what users add may name this machine."""
 
 
 class Cohort(Dataset):
@@ -44,16 +52,41 @@ class Cohort(Dataset):
             repo_id, private=private, token=token, revision=revision, commit_message=commit_message
         )
 
-    def select(self, *args: Any, **kwargs: Any) -> "Cohort":
-        """As of any data set, and still a cohort."""
-        part = super().select(*args, **kwargs)
-        return Cohort(part.data, part.info, part.split, part._indices, part._fingerprint)
-
     @classmethod
     def of(cls, rows: list[dict[str, Any]], features: Features, name: str | None, licence: str | None) -> "Cohort":
         """A cohort of rows; name and licence of the slides are for the cards of models trained on them."""
         info = DatasetInfo(features=features, dataset_name=name, license=licence or "")
         return cls.from_dict({key: [row[key] for row in rows] for key in features}, features=features, info=info)
+
+
+STILL_COHORTS = (
+    *("map", "filter", "select", "take", "skip", "sort", "shuffle", "shard", "train_test_split", "flatten_indices"),
+    *("select_columns", "remove_columns", "rename_column", "rename_columns", "add_column", "add_item", "cast"),
+    *("cast_column", "class_encode_column", "with_format", "repeat"),
+)
+"""What of `Dataset` would give a plain one, whose push publishes local paths."""
+
+
+def _still_a_cohort(name: str) -> Any:
+    method = getattr(Dataset, name)
+
+    @wraps(method)
+    def kept(self: Cohort, *args: Any, **kwargs: Any) -> Any:
+        part = method(self, *args, **kwargs)
+        if isinstance(part, DatasetDict):
+            return DatasetDict({split: _cohort(rows) for split, rows in part.items()})
+        return _cohort(part)
+
+    return kept
+
+
+def _cohort(part: Dataset) -> Dataset:
+    part.__class__ = Cohort  # which holds nothing more
+    return part
+
+
+for _name in STILL_COHORTS:
+    setattr(Cohort, _name, _still_a_cohort(_name))
 
 
 def manifest(cohort: Dataset, slides: str | Path | None = None) -> DatasetDict:
@@ -67,14 +100,19 @@ def manifest(cohort: Dataset, slides: str | Path | None = None) -> DatasetDict:
         ValueError: a slide lies outside the folder.
     """
     root = Path(slides or os.path.commonpath([Path(path).absolute().parent for path in cohort["path"]])).absolute()
-    features = Features({**{name: kind for name, kind in cohort.features.items() if name != "split"}, **ON_THE_HUB})
+    kept = {name: kind for name, kind in cohort.features.items() if name in PUBLISHED}
+    features = Features({**{name: kind for name, kind in kept.items() if name != "split"}, **ON_THE_HUB})
     parts: dict[str, list[dict[str, Any]]] = {}
     for row in tqdm(cohort, desc="Checksums", unit="slide"):
         size, digest = checksum(Path(row["path"]))
         outline = row.get("annotation")
-        published = row | {"path": relative(row["path"], root), "bytes": size, "sha256": digest}
+        published = {name: row[name] for name in kept} | {
+            "path": relative(row["path"], root),
+            "bytes": size,
+            "sha256": digest,
+        }
         published["annotation"] = relative(outline, root) if outline and _below(outline, root) else None
-        parts.setdefault(published.pop("split"), []).append(published)
+        parts.setdefault(published.pop("split", "train"), []).append(published)
     return DatasetDict({split: Dataset.from_list(rows, features=features) for split, rows in parts.items()})
 
 
@@ -93,25 +131,45 @@ def load_manifest(
     Raises:
         ValueError: slides are missing, of another size or content, or a path leads out of the folder. All are named.
     """
-    root = Path(slides)
     parts = datasets.load_dataset(repo_id, revision=revision)
-    listed = [row | {"split": split} for split, part in parts.items() for row in part]
-    progress = tqdm(listed, desc="Checking", unit="slide", disable=not verify)
-    wrong = [found for row in progress if (found := _difference(inside(root, row["path"]), row, verify))]
+    return join_manifest(
+        [row | {"split": split} for split, part in parts.items() for row in part], repo_id, slides, features, verify
+    )
+
+
+def join_manifest(
+    listed: list[dict[str, Any]], name: str, slides: str | Path, features: Features, verify: bool = False
+) -> Cohort:
+    """Join the rows of the manifest of this name with one's own copy of the slides; see `load_manifest`."""
+    root = Path(slides)
+    with reading(name, "a manifest of slides", "ask who published it"):
+        check_manifest(listed, name)
+        progress = tqdm(listed, desc="Checking", unit="slide", disable=not verify)
+        wrong = [found for row in progress if (found := _difference(inside(root, row["path"]), row, verify))]
     if wrong:
         shown = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise ValueError(
-            f"{len(wrong)} of the {len(listed)} slides of {repo_id} are not as they should be in {root}: {shown}. Give "
+            f"{len(wrong)} of the {len(listed)} slides of {name} are not as they should be in {root}: {shown}. Give "
             "the folder that the manifest's paths are relative to, and complete it"
         )
-    rows = [{name: row.get(name) for name in features} | _paths(root, row) for row in listed]
-    return Cohort.of(rows, features, repo_id, None)
+    with reading(name, "a manifest of slides", "ask who published it"):
+        rows = [{column: row.get(column) for column in features} | _paths(root, row) for row in listed]
+        return Cohort.of(rows, features, name, None)
+
+
+def check_manifest(listed: list[dict[str, Any]], name: str) -> None:
+    """Refuse rows that are no manifest."""
+    if absent := {"slide_id", "path", "label", "bytes", "sha256"} - set(listed[0] if listed else ()):
+        raise ValueError(f"it has no {', '.join(sorted(absent))}")
+    check_names([row["slide_id"] for row in listed], name)
+    if wrong := [row["slide_id"] for row in listed if row["label"] not in (0, 1) or isinstance(row["label"], float)]:
+        raise ValueError(f"the label of {wrong[0]} is neither 0 nor 1")
 
 
 def checksum(slide: Path) -> tuple[int, str]:
-    """(bytes, SHA-256) of a slide: of its file, or of all the files of its folder in the order of their names."""
+    """(bytes, SHA-256) of a slide: of all its files (`slide_files`), in the order of their names."""
     digest, size = hashlib.sha256(), 0
-    for path in _files(slide):
+    for path in slide_files(slide):
         with open(path, "rb") as file:
             while block := file.read(READ_BYTES):
                 digest.update(block)
@@ -141,20 +199,10 @@ def _below(path: str | Path, root: Path) -> bool:
     return Path(path).absolute().is_relative_to(root)
 
 
-def _files(slide: Path) -> Iterator[Path]:
-    """A slide's files; those of MIRAX lie in a folder of the same name beside it."""
-    if slide.is_dir():
-        yield from sorted(path for path in slide.rglob("*") if path.is_file())
-        return
-    yield slide
-    if slide.suffix.lower() == ".mrxs":
-        yield from _files(slide.with_suffix(""))
-
-
 def _difference(path: Path, row: dict[str, Any], verify: bool) -> str | None:
     if not path.exists():
         return f"{row['path']} is missing"
-    if sum(file.stat().st_size for file in _files(path)) != row["bytes"]:
+    if sum(file.stat().st_size for file in slide_files(path)) != row["bytes"]:
         return f"{row['path']} has another size"
     if verify and checksum(path)[1] != row["sha256"]:
         return f"{row['path']} has another content"

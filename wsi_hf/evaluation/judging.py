@@ -22,10 +22,10 @@ from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.reading import read_contained
 from wsi_hf.segmentation.outputs import describe_damages
-from wsi_hf.segmentation.provenance import model_fingerprint, slide_fingerprint
+from wsi_hf.segmentation.provenance import mask_fingerprint, model_fingerprint, slide_fingerprint
 from wsi_hf.segmentation.segmentation import segment_slide
-from wsi_hf.slides.annotations import read_asap
 from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.outlines.outline_files import read_outline
 from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
@@ -111,11 +111,15 @@ class Judge:
             "model": self._model,
             "settings": asdict(self.settings),
         }
+        if mask := mask_fingerprint(row.get("tissue"), slide):
+            made_of["tissue"] = mask
         return json.dumps(made_of, sort_keys=True)
 
     def _compute(self, row: Mapping[str, Any], slide: Slide) -> SlideRecord:
-        outline = outline_of(row)  # before the long part: it may be refused
-        segmented = segment_slide(self.network, slide, keep_margins=True, **self.reading)  # type: ignore[arg-type]
+        outline = outline_of(row, slide.bounds_l0[:2])  # before the long part: it may be refused
+        segmented = segment_slide(
+            self.network, slide, tissue=row.get("tissue") or "auto", keep_margins=True, **self.reading
+        )  # type: ignore[arg-type]
         assert segmented.margins is not None
         maps = JudgedMaps(segmented.margins, segmented.probabilities, self.network.mpp)
         not_analysed = describe_damages(segmented.damages, segmented.downsample)
@@ -169,13 +173,18 @@ def _count(slide: Slide, margins: MapLike, outline: MultiPolygon, ratio: float, 
     return count_pixels(slide.slide_id, margins, truth, ignore if band_um else None, margins=True)
 
 
-def outline_of(row: Mapping[str, Any]) -> MultiPolygon | None:
-    """The tumour of a cohort's slide; empty on a benign one, None where nobody has outlined it."""
+def outline_of(row: Mapping[str, Any], offset_l0: tuple[float, float] = (0, 0)) -> MultiPolygon | None:
+    """The tumour of a cohort's slide; empty on a benign one, None where nobody has outlined it.
+
+    Args:
+        row: of a cohort.
+        offset_l0: (x, y) of the slide's bounds, from which QuPath counts.
+    """
     if not row["label"]:
         return MultiPolygon()
     if not row["annotation"]:
         return None
-    outline = read_asap(row["annotation"])
+    outline = read_outline(row["annotation"], offset_l0)
     if outline.is_empty:
         raise ValueError(f"{Path(row['annotation']).name} holds no tumour, but {row['slide_id']} is malignant")
     return outline

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from PIL import Image
 from scipy.special import expit
 from shapely import MultiPolygon
 
+from wsi_hf.evaluation.froc.detection_files import check_detections
 from wsi_hf.evaluation.panels import OverlayPanel
 from wsi_hf.evaluation.pixel import PixelCounts
+from wsi_hf.slides.damaged import DamagedFileError, reading
 from wsi_hf.slides.replacing import replacing
+
+logger = logging.getLogger(__name__)
 
 JPEG_QUALITY = 90
 
@@ -93,21 +98,39 @@ COUNTS = ("place", "count", "confusion")
 
 
 def load_record(path: Path, key: str | None = None) -> SlideRecord | None:
-    """Read a record; None where there is none, or where it was made of something else than `key`."""
+    """Read a record; None where there is none, or where it was made of something else than `key` or is damaged.
+
+    Raises:
+        DamagedFileError: it is damaged, and no `key` says that it could be made again.
+    """
     if not path.exists():
         return None
-    with np.load(path) as stored:
-        if key is not None and str(stored["key"]) != key:
-            return None
-        facts = json.loads(str(stored["facts"]))
-        return SlideRecord(
-            **facts | {"dimensions_l0": tuple(facts["dimensions_l0"])},
-            outline=shapely.from_wkb(stored["outline"].tobytes()) if "outline" in stored else None,
-            detections=stored["detections"],
-            pixels=PixelCounts(*(stored[name] for name in COUNTS)) if "place" in stored else None,
-            image=np.asarray(Image.open(io.BytesIO(stored["image"].tobytes()))),
-            heat=stored["heat"].astype(np.float32),
-        )
+    try:
+        with reading(path, "a record of a judged slide", "remove it and evaluate again"), np.load(path) as stored:
+            return None if key is not None and str(stored["key"]) != key else _record(stored)
+    except DamagedFileError as error:
+        if key is None:
+            raise
+        logger.warning("the slide is judged again: %s", error)
+        return None
+
+
+def _record(stored: Any) -> SlideRecord:
+    facts = json.loads(str(stored["facts"]))
+    record = SlideRecord(
+        **facts | {"dimensions_l0": tuple(facts["dimensions_l0"])},
+        outline=shapely.from_wkb(stored["outline"].tobytes()) if "outline" in stored else None,
+        detections=check_detections(stored["detections"], facts["slide_id"]),
+        pixels=PixelCounts(*(stored[name] for name in COUNTS)) if "place" in stored else None,
+        image=np.asarray(Image.open(io.BytesIO(stored["image"].tobytes()))),
+        heat=stored["heat"].astype(np.float32),
+    )
+    numbers = (record.margin, record.robust_margin, record.mpp, *record.dimensions_l0)
+    if record.label not in (0, 1) or not all(isinstance(number, int | float) for number in numbers) or record.mpp <= 0:
+        raise ValueError("its facts are of another kind")
+    if record.image.ndim != 3 or record.heat.ndim != 2 or not isinstance(record.outline, MultiPolygon | None):
+        raise ValueError("its picture, map or outline is of another kind")
+    return record
 
 
 def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

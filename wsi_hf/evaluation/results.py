@@ -23,6 +23,7 @@ from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.roc import RocResult, roc_auc
 from wsi_hf.evaluation.summary import metrics, roc_figure
 from wsi_hf.segmentation.slide_score import AREA_UM2
+from wsi_hf.slides.names import no_formula
 from wsi_hf.slides.replacing import replacing
 
 
@@ -183,7 +184,7 @@ def write_slide_rows(path: Path, rows: list[SlideRow]) -> None:
     table.writerow(column.name for column in fields(SlideRow))
     for row in rows:
         table.writerow(
-            json_number(value) if isinstance(value, float) else value for value in asdict(row).values()
+            json_number(value) if isinstance(value, float) else no_formula(value) for value in asdict(row).values()
         )  # None becomes an empty field
     with replacing(path) as part:
         part.write_text(text.getvalue(), encoding="utf-8")

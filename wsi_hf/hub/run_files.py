@@ -81,7 +81,7 @@ def slide_ids(folder: Path) -> set[str]:
     found = {path.stem for pattern in ("detections/*.csv", "_evaluation/*.npz") for path in folder.glob(pattern)}
     for settings in [*folder.glob("_mapping/settings.json"), *folder.glob("_mapping/*/settings.json")]:
         for slide in json.loads(settings.read_text())["slides"]:
-            found |= {slide["slide_id"], Path(slide["path"]).stem}
+            found |= {slide["slide_id"], Path(slide["path"]).stem, Path(slide["path"]).name}
     return {name for name in found if not re.fullmatch(r"\d{1,3}", name)}  # as numbers those stand everywhere
 
 

@@ -9,7 +9,7 @@ import transformers
 from huggingface_hub import constants
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from wsi_hf.models.downloads import ChecksumError, note_download
+from wsi_hf.models.downloads import ChecksumError, check_index, note_download
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 
 
@@ -23,6 +23,7 @@ class AutoModelForSemanticSegmentation(transformers.AutoModelForSemanticSegmenta
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
     ) -> Any:
+        check_index(pretrained_model_name_or_path)
         revision, cache_dir = kwargs.get("revision"), kwargs.get("cache_dir")
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

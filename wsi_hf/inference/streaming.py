@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,12 +21,14 @@ from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
-from wsi_hf.slides.tissue import find_tissue, find_tissue_in
+from wsi_hf.slides.tissue import find_tissue
+from wsi_hf.slides.tissue_masks import read_tissue
 
 logger = logging.getLogger(__name__)
 
-Tissue = Literal["auto"] | np.ndarray | None
-"""Where to look: found by itself; a bool mask (H, W) of any resolution that spans the whole slide; everywhere."""
+Tissue = Literal["auto"] | str | Path | np.ndarray | None
+"""Where to look: found by itself; the file of a mask, or a folder of masks (`slides.tissue_masks`); a bool mask (H, W)
+of any resolution that spans the whole slide; everywhere."""
 
 TISSUE_MPP = 8.0
 
@@ -185,7 +188,10 @@ def whole_tiles(stream: Iterable[SegmentedTile], grid: TileGrid) -> Iterator[Seg
 
 def tissue_mask(slide: Slide, tissue: Tissue) -> np.ndarray | None:
     """The mask to work with; None, with a warning, where a mask holds no tissue at all."""
-    mask = _find_tissue(slide) if isinstance(tissue, str) else tissue
+    if isinstance(tissue, str | Path):
+        mask: np.ndarray | None = _find_tissue(slide) if tissue == "auto" else read_tissue(tissue, slide)
+    else:
+        mask = tissue
     if mask is None or mask.any():
         return mask
     logger.warning("%s: no tissue in the mask; the whole slide is taken instead", slide.slide_id)
@@ -194,13 +200,19 @@ def tissue_mask(slide: Slide, tissue: Tissue) -> np.ndarray | None:
 
 def _find_tissue(slide: Slide) -> np.ndarray:
     """Tissue, and what cannot be read at all, so that it comes up as not analysed."""
+    bad: list[tuple[int, int, str]] = []
+
+    def read(origin_px: tuple[int, int], size_px: tuple[int, int], mpp: float) -> np.ndarray:
+        image, spots = read_contained(slide, origin_px, size_px, mpp, spot=16)
+        bad.extend(spots if mpp == TISSUE_MPP else [])
+        return image
+
     try:
         return find_tissue(slide)
     except SlideError:
-        image, bad = read_contained(slide, (0, 0), slide.size_px(TISSUE_MPP), TISSUE_MPP, spot=16)
-        mask = find_tissue_in(image, TISSUE_MPP)
+        mask = find_tissue(slide, TISSUE_MPP, read)
         for x, y, _ in bad:
-            mask[y : y + 16, x : x + 16] = True
+            mask[max(0, y) : y + 16, max(0, x) : x + 16] = True
         return mask
 
 

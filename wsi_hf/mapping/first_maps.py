@@ -35,6 +35,7 @@ FINDERS = {
 }
 """How windows are described, the margin in blocks which that takes, whether relative to the slide's median (which moves
 with the tumour: a discriminant is blind after that), and how their Q is found."""
+WITHOUT_TISSUE = "leave it out, give it a mask (column tissue), or train anywhere on the slides (--tissue none)"
 WINDOWS = "windows"
 """Where descriptions of the tissue lie meanwhile."""
 
@@ -200,7 +201,9 @@ def _blocks(grid: TileGrid, tile: Tile, tissue: np.ndarray) -> np.ndarray:
 def _default_map_or_error(settings: MappingSettings, info: TrainingSlide) -> ProbabilityMap | Exception:
     try:
         slide = Slide(info.path, mpp=info.mpp)
-        tissue = tissue_mask(slide, "auto" if settings.tissue == "auto" else None)
+        tissue = tissue_mask(slide, info.tissue or (None if settings.tissue == "none" else settings.tissue))
+        if tissue is None and info.label and settings.tissue != "none":
+            raise SlideError(f"{info.slide_id} is malignant, but no tissue is found on it: {WITHOUT_TISSUE}")
         return default_map(
             info.slide_id, slide.size_px(settings.mpp), settings.mpp, tissue, settings.alpha, settings.map_stride,
             settings.tile_size,

@@ -23,6 +23,8 @@ from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder
 from wsi_hf.sampling.slide_sampler import SlideSampler
 from wsi_hf.sampling.unreadable import UnreadableLog, retried
+from wsi_hf.slides.damaged import check_types, reading
+from wsi_hf.slides.names import check_names
 from wsi_hf.slides.replacing import replacing, write_text
 from wsi_hf.slides.slide import Slide, SlideError
 
@@ -58,8 +60,11 @@ class MappingSettings:
 
     @classmethod
     def load(cls, folder: str | Path) -> "MappingSettings":
-        facts = json.loads((Path(folder) / "settings.json").read_text())
-        return cls(**{**facts, "folder": str(folder), "slides": [TrainingSlide(**slide) for slide in facts["slides"]]})
+        with reading(path := Path(folder) / "settings.json", "the settings of a training's maps"):
+            facts = json.loads(path.read_text())
+            slides = [check_types(TrainingSlide(**slide)) for slide in facts["slides"]]
+            check_names([slide.slide_id for slide in slides], path.name)
+            return check_types(cls(**{**facts, "folder": str(folder), "slides": slides}))
 
     @property
     def store(self) -> MapStore:

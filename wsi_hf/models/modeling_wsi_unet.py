@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 from .class_names import malignant_class
 from .configuration_wsi_unet import WsiUNetConfig
 from .divergence import beta_divergence
-from .downloads import note_download
+from .downloads import check_index, note_download
 from .slide_head import slide_logits
 
 
@@ -108,6 +108,7 @@ class WsiPreTrainedModel(PreTrainedModel):
         Raises:
             ChecksumError: a file was changed on its way.
         """
+        check_index(pretrained_model_name_or_path)
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         note_download(model, pretrained_model_name_or_path, kwargs.get("revision"), kwargs.get("cache_dir"))

@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from wsi_hf.cohorts.camelyon16 import LABELS
+from wsi_hf.cohorts.rows import LABELS, as_cohort
 from wsi_hf.evaluation.froc.curve import Convention
 from wsi_hf.evaluation.judging import Judge, JudgingSettings
 from wsi_hf.evaluation.panels import OverlayPanel
@@ -27,6 +27,8 @@ from wsi_hf.reports.figures import plot_froc, plot_roc
 from wsi_hf.reports.overlays import plot_gallery
 from wsi_hf.reports.report_page import write_report
 from wsi_hf.segmentation.provenance import describe_model
+from wsi_hf.slides.damaged import reading
+from wsi_hf.slides.names import FORMULA, check_names
 from wsi_hf.slides.replacing import write_text
 
 RECORDS = "_evaluation"
@@ -77,7 +79,7 @@ def evaluate_cohort(
     Returns:
         What metrics.json holds: for each figure its value, n and 95 % interval. Empty on all processes but the first.
     """
-    out = Path(out)
+    out, slides = Path(out), as_cohort(slides)
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor)
     index, count = (state.process_index, state.num_processes) if state else (0, 1)
     judge = Judge(network, out / RECORDS, JudgingSettings(detection_radius_um, band_um=band_um), mpp, **reading)
@@ -96,19 +98,43 @@ def evaluate_cohort(
 
 
 def read_evaluation(out: str | Path) -> Evaluation:
-    """Compute the figures of an evaluated folder again, from its slides' records and by the same rules."""
+    """Compute the figures of an evaluated folder again, from its slides' records and by the same rules.
+
+    Raises:
+        ValueError: it holds no evaluation, or a file of it is damaged; the message names the file.
+    """
     out = Path(out)
     try:
-        metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-        with open(out / "slides.csv", newline="", encoding="utf-8") as file:
-            names = [row["slide_id"] for row in csv.DictReader(file)]
-        records = read_records(out, names)
+        failed, rules = read_rules(out / "metrics.json")
+        records = read_records(out, read_slide_ids(out / "slides.csv"))
     except FileNotFoundError as error:
         raise ValueError(
             f"{out} holds no evaluation (no {Path(error.filename).name}); run wsi-hf evaluate first"
         ) from None
-    rules = metrics["froc"]
-    return evaluate_records(records, metrics["cohort"]["failed"], rules["convention"], rules["include_itc"])
+    return evaluate_records(records, failed, **rules)
+
+
+def read_rules(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """From metrics.json: {slide: why it failed}, and convention and include_itc of `evaluate_records`."""
+    with reading(path, "metrics.json of an evaluation", "evaluate again"):
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        failed, froc = figures["cohort"]["failed"], figures["froc"]
+        rules = {"convention": froc["convention"], "include_itc": froc["include_itc"]}
+        if not isinstance(failed, dict) or rules["convention"] not in get_args(Convention):
+            raise ValueError("its cohort or the rules of its FROC are of another kind")
+        return failed, rules
+
+
+def read_slide_ids(path: Path) -> list[str]:
+    """The slides of slides.csv; a ' before what a spreadsheet would run is not part of the name."""
+    with (
+        reading(path, "slides.csv of an evaluation", "evaluate again"),
+        open(path, newline="", encoding="utf-8") as file,
+    ):
+        names = [row["slide_id"] for row in csv.DictReader(file)]
+        names = [name[1:] if name.startswith(tuple(f"'{first}" for first in FORMULA)) else name for name in names]
+        check_names(names, path.name)
+        return names
 
 
 def read_records(out: str | Path, slide_ids: Iterable[str]) -> dict[str, SlideRecord]:

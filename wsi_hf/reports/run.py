@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from wsi_hf.reports.figures import plot_training
 from wsi_hf.reports.placement import TumourShare, share_of_tumour_patches
-from wsi_hf.slides.annotations import read_asap
+from wsi_hf.slides.outlines.outline_files import read_outline
 from wsi_hf.slides.slide import Slide
 
 
@@ -33,13 +33,14 @@ def tumour_share(run: str | Path, train: Dataset, side_um: float, every: int = 2
     draws = read_draws(run)
     if not outlined or not draws:
         return None
+    opened = [(row, Slide(row["path"], mpp=row["mpp"])) for row in outlined]
     steps, slide_ids, centers = zip(*draws, strict=True)
     return share_of_tumour_patches(
         steps,
         slide_ids,
         centers,
-        {row["slide_id"]: read_asap(row["annotation"]) for row in outlined},
-        {row["slide_id"]: side_um / Slide(row["path"], mpp=row["mpp"]).mpp for row in outlined},
+        {row["slide_id"]: read_outline(row["annotation"], slide.bounds_l0[:2]) for row, slide in opened},
+        {row["slide_id"]: side_um / slide.mpp for row, slide in opened},
         every,
     )
 

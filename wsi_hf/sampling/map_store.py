@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wsi_hf.sampling.probability_map import ProbabilityMap
+from wsi_hf.slides.damaged import check_types, reading
 from wsi_hf.slides.replacing import write_text
 
 POLL_S = 0.02
@@ -88,9 +89,14 @@ class MapStore:
         write_text(self.index_path(round_index), json.dumps(asdict(index)))
 
     def read(self, round_index: int) -> Round:
-        facts = json.loads(self.index_path(round_index).read_text())
-        lost = {int(slide): reason for slide, reason in facts["lost"].items()}
-        return Round(**{**facts, "entries": [MapEntry(**entry) for entry in facts["entries"]], "lost": lost})
+        path = self.index_path(round_index)
+        with reading(path, "the index of a round", "go on from a checkpoint"):
+            facts = json.loads(path.read_text())
+            lost = {int(slide): reason for slide, reason in facts["lost"].items()}
+            entries = [check_types(MapEntry(**entry)) for entry in facts["entries"]]
+            if outside := [entry.file for entry in entries if Path(entry.file).name != entry.file]:
+                raise ValueError(f"it names {outside[0]}, outside its folder")
+            return check_types(Round(**{**facts, "entries": entries, "lost": lost}))
 
     def finished(self) -> list[int]:
         """The rounds whose index is here, in order; -1 is that of the default maps."""

@@ -21,12 +21,13 @@ from wsi_hf.slides.slide import Slide, SlideError
 
 @dataclass(frozen=True)
 class TrainingSlide:
-    """What training knows of a slide: no annotation. `mpp` overrides the file's metadata."""
+    """What training knows of a slide: no annotation. `mpp` overrides the file's metadata; `tissue` is a mask's file."""
 
     slide_id: str
     path: str
     label: int
     mpp: float | None = None
+    tissue: str | None = None
 
 
 @dataclass(frozen=True)

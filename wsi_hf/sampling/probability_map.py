@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from wsi_hf.sampling.map_check import check_map
+from wsi_hf.slides.damaged import reading
 from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.tissue import mask_index
 
@@ -75,25 +78,24 @@ class ProbabilityMap:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "ProbabilityMap":
-        """Read a map; the cells stay in the file, memory-mapped and shared between processes."""
-        with safe_open(path, framework="numpy") as file:
-            facts = file.metadata()
-            origins_px, log_mass = file.get_tensor("origins_px"), file.get_tensor("log_mass")
-            shape = file.get_slice("codes").get_shape()
-        return cls(
-            slide_id=facts["slide_id"],
-            size_px=(int(facts["width_px"]), int(facts["height_px"])),
-            mpp=float(facts["mpp"]),
-            alpha=float(facts["alpha"]),
-            map_stride=int(facts["map_stride"]),
-            tile_size=int(facts["tile_size"]),
-            weights_step=int(facts["weights_step"]),
-            sum_q=float(facts["sum_q"]),
-            largest_margin=float(facts["largest_margin"]),
-            origins_px=origins_px,
-            log_mass=log_mass,
-            codes=_mapped_tensor(path, "codes", shape),
-        )
+        """Read a map; the cells stay in the file, memory-mapped and shared between processes.
+
+        Raises:
+            DamagedFileError: it is damaged, or no map; the message names the file.
+        """
+        with reading(path, "a probability map", "remove it and train again from a checkpoint"):
+            with safe_open(path, framework="numpy") as file:
+                facts = dict(file.metadata())
+                origins_px, log_mass = file.get_tensor("origins_px"), file.get_tensor("log_mass")
+                shape, kind = (codes := file.get_slice("codes")).get_shape(), codes.get_dtype()
+            numbers: dict[str, Any] = {name: int(facts[name]) for name in ("map_stride", "tile_size", "weights_step")}
+            numbers |= {name: float(facts[name]) for name in ("mpp", "alpha", "sum_q", "largest_margin")}
+            loaded = cls(
+                slide_id=facts["slide_id"], size_px=(int(facts["width_px"]), int(facts["height_px"])),
+                origins_px=origins_px, log_mass=log_mass, codes=_mapped_tensor(path, "codes", shape), **numbers,
+            )  # fmt: skip
+            check_map(loaded, kind)
+            return loaded
 
 
 class ProbabilityMapBuilder:

@@ -11,12 +11,13 @@ import numpy as np
 import shapely
 from scipy import ndimage
 from shapely import affinity
-from shapely.geometry import MultiPolygon, Polygon, mapping
+from shapely.geometry import MultiPolygon, Polygon, mapping, shape
 from shapely.geometry.polygon import orient
 
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import Tile
 from wsi_hf.segmentation.outlines import trace_outlines, without_straight_points
+from wsi_hf.slides.outlines.geojson import LEVEL_0, QUPATH
 from wsi_hf.slides.replacing import replacing
 
 RED, GREY = (200, 0, 0), (128, 128, 128)
@@ -153,24 +154,36 @@ def write_geojson(
     map_mpp: float,
     downsample: float,
     made_by: str | None = None,
+    origin_l0: tuple[int, int] = (0, 0),
 ) -> None:
     """Write lesions, and rectangles that were not analysed, as QuPath annotations.
 
-    Coordinates are level-0 pixels as OpenSlide counts them, from the corner of the whole canvas (including what lies
-    before `openslide.bounds-x` and `-y`).
+    Coordinates are level-0 pixels, from `origin_l0`; `frame` in the file says so, see `slides.geojson`.
 
     Args:
         label: the lesions' class.
         map_mpp: um per map pixel, for areas.
         downsample: level-0 pixels a map pixel.
         made_by: the model, as it stands in the file.
+        origin_l0: (x, y) of the point that coordinates are counted from: the corner of the slide's bounds is QuPath's,
+            (0, 0), the corner of the whole canvas, OpenSlide's.
     """
+    frame = {"name": QUPATH if any(origin_l0) else LEVEL_0, "origin_l0": list(origin_l0), "unit": "level-0 pixels"}
     features = (*lesion_features(lesions, label, map_mpp), *_damage_features(damages, downsample))
     with replacing(path) as part, open(part, "w", encoding="utf-8") as file:
-        file.write(f'{{"type": "FeatureCollection", "made_by": {json.dumps(made_by)}, "features": [')
+        file.write(f'{{"type": "FeatureCollection", "made_by": {json.dumps(made_by)}, ')
+        file.write(f'"frame": {json.dumps(frame)}, "features": [')
         for number, feature in enumerate(features):
-            file.write((",\n" if number else "\n") + json.dumps(feature))
+            file.write((",\n" if number else "\n") + json.dumps(_moved(feature, origin_l0)))
         file.write("\n]}\n")
+
+
+def _moved(feature: dict[str, Any], origin_l0: tuple[int, int]) -> dict[str, Any]:
+    """A feature in coordinates from another origin."""
+    if not any(origin_l0):
+        return feature
+    geometry = shapely.transform(shape(feature["geometry"]), lambda xy: xy - np.asarray(origin_l0))
+    return feature | {"geometry": mapping(geometry)}
 
 
 def damage_box(damage: Damage) -> Polygon:

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 
@@ -15,6 +15,7 @@ from wsi_hf.segmentation.calibration import Calibration
 from wsi_hf.segmentation.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
 from wsi_hf.segmentation.ome_tiff import write_ome_tiff
 from wsi_hf.segmentation.overlay import write_overlay
+from wsi_hf.slides.outlines.geojson import LEVEL_0, QUPATH
 from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
 
@@ -25,6 +26,8 @@ ZARR, TIFF, GEOJSON, OVERLAY, SUMMARY = (
     "overlay.png",
     "summary.json",
 )
+GEOJSON_LEVEL_0 = "lesions_level-0.geojson"
+"""Written where QuPath's frame is another."""
 
 
 @dataclass(eq=False)
@@ -108,10 +111,17 @@ class SlideSegmentation:
         name = f"{self.slide_id} P(malignant) by {self.made_by}"
         write_ome_tiff(Path(path), self.probabilities, self.mpp, name)
 
-    def write_geojson(self, path: str | Path) -> None:
-        """Write the lesions, and what was not analysed, as QuPath annotations in level-0 coordinates."""
+    def write_geojson(self, path: str | Path, frame: Literal["qupath", "level-0"] = "qupath") -> None:
+        """Write the lesions, and what was not analysed, as QuPath annotations, in level-0 pixels.
+
+        Args:
+            path: the file; `frame` in it says which it is.
+            frame: "qupath" counts from the corner of what was scanned, to which QuPath crops slides that say it
+                (`openslide.bounds-x`: MIRAX, Leica); "level-0" from the corner of the canvas. Most slides have one.
+        """
+        origin_l0 = self.slide.bounds_l0[:2] if frame == QUPATH else (0, 0)
         write_geojson(
-            Path(path), self.lesions, self.damages, self.malignant, self.mpp, self.downsample, made_by=self.made_by
+            Path(path), self.lesions, self.damages, self.malignant, self.mpp, self.downsample, self.made_by, origin_l0
         )
 
     def write_overlay(self, path: str | Path) -> None:
@@ -140,6 +150,8 @@ class SlideSegmentation:
         """Write everything but the map itself."""
         self.write_tiff(folder / TIFF)
         self.write_geojson(folder / GEOJSON)
+        if any(self.slide.bounds_l0[:2]):
+            self.write_geojson(folder / GEOJSON_LEVEL_0, LEVEL_0)
         self.write_overlay(folder / OVERLAY)
         self.write_summary(folder / SUMMARY)
 

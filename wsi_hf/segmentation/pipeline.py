@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -11,24 +11,22 @@ import numpy as np
 import torch
 import zarr
 from PIL import Image
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.models.downloads import note_download
 from wsi_hf.segmentation.outputs import ZARR
-from wsi_hf.segmentation.provenance import is_folder_of_dicom
 from wsi_hf.segmentation.runs import SegmentationFolder
 from wsi_hf.segmentation.segmentation import segment_slide
+from wsi_hf.slides.files import is_folder_of_dicom, series_in, slide_name, slides_in
+from wsi_hf.slides.formats.images import PixelError, image_of, rgba
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
 
-SLIDE_SUFFIXES = {
-    *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm"),
-    *(".png", ".jpg", ".jpeg"),
-}
 RUN_OPTIONS = ("tissue", "threshold", "smallest_um2")
 SLIDE_OPTIONS = ("tile_size", "progress")
 
@@ -37,10 +35,13 @@ class ImageSlide(Slide):
     """An image in memory as a slide; kept in a temporary file as long as the slide lives."""
 
     def __init__(self, image: Image.Image | np.ndarray, mpp: float | None, name: str) -> None:
-        image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        try:
+            image = rgba(image if isinstance(image, Image.Image) else image_of(image))
+        except PixelError as error:
+            raise PixelError(f"{name}: {error}") from None
         self._folder = TemporaryDirectory(prefix="wsi_hf-")
         path = Path(self._folder.name) / f"{name}.png"
-        image.convert("RGB").save(path, compress_level=1)
+        image.save(path, compress_level=1)
         super().__init__(path, mpp)
 
 
@@ -48,8 +49,8 @@ class WsiSegmentationPipeline(Pipeline):
     """Segment whole slides.
 
     `pipe(slides)` takes one slide or many: a path, a `Slide`, a PIL image or an RGB array (with `mpp=`); a list, a
-    generator, or a folder of slides. One slide gives one result, a list or a folder a list, a generator a generator, in
-    the order of the input.
+    column of a data set, a generator, a `KeyDataset`, or a folder of slides. One slide gives one result, a list, a
+    column or a folder a list, a generator or a `KeyDataset` a generator, in the order of the input.
 
     A result is a dict: slide_id, label, score (0.5 is the operating point of a calibrated model), calibrated, raw_score
     (the paper's, the largest pixel probability), margin, probability_map (H, W, read lazily), mpp, lesions,
@@ -59,6 +60,7 @@ class WsiSegmentationPipeline(Pipeline):
 
     Args of a call:
         mpp: um per level-0 pixel, for files and images that do not say.
+        override_mpp: the same, for all files, whatever they say.
         out: a folder for all outputs; finished slides in it are not computed again.
         on_error: "raise", or "report" in the slide's place and go on.
         tissue, tile_size, threshold, smallest_um2, batch_size (tiles), num_workers (reading threads): as for
@@ -79,7 +81,7 @@ class WsiSegmentationPipeline(Pipeline):
             note_download(self.model, self.model.config.name_or_path or None)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
-        known = {"mpp", "out", "on_error", "network_dtype", *RUN_OPTIONS, *SLIDE_OPTIONS}
+        known = {"mpp", "override_mpp", "out", "on_error", "network_dtype", *RUN_OPTIONS, *SLIDE_OPTIONS}
         if unknown := set(kwargs) - known:
             raise TypeError(f"unknown arguments: {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
         if kwargs.get("on_error", "raise") not in ("raise", "report"):
@@ -92,10 +94,12 @@ class WsiSegmentationPipeline(Pipeline):
         options = {**self._forward_params, **self._sanitize_parameters(**kwargs)[1]}
         options["batch_size"] = batch_size or self._batch_size or 1
         options["num_workers"] = num_workers or self._num_workers or 2
-        if isinstance(inputs, str | Path) and Path(inputs).is_dir() and not is_folder_of_dicom(Path(inputs)):
+        if isinstance(inputs, str | Path) and is_folder_of_slides(Path(inputs)):
             inputs = slides_in(Path(inputs))
-        if isinstance(inputs, list | tuple):
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
             return list(self._results(inputs, len(inputs), **options))
+        if isinstance(inputs, Dataset):
+            inputs = map(inputs.__getitem__, range(len(inputs)))  # type: ignore[arg-type]
         if isinstance(inputs, Iterator):
             return self._results(inputs, None, **options)
         return next(self._results([inputs], None, **options))
@@ -105,6 +109,7 @@ class WsiSegmentationPipeline(Pipeline):
         inputs: Iterable[Any],
         total: int | None,
         mpp: float | None = None,
+        override_mpp: float | None = None,
         out: str | Path | None = None,
         on_error: Literal["raise", "report"] = "raise",
         progress: bool = False,
@@ -117,7 +122,7 @@ class WsiSegmentationPipeline(Pipeline):
             tqdm(inputs, "slides", total, unit="slide", disable=not progress or total is None)
         ):
             try:
-                slide = as_slide(item, mpp, f"image_{number}")
+                slide = as_slide(item, mpp, f"image_{number}", override_mpp)
                 if folder is None:
                     result = _from_memory(segment_slide(network, slide, progress=progress, **run, **options))
                 else:
@@ -148,40 +153,33 @@ class WsiSegmentationPipeline(Pipeline):
         raise NotImplementedError("slides are streamed; call the pipeline")
 
 
-def slides_in(folder: Path) -> list[Path]:
-    """The slides of a folder, by name: files of a slide's suffix, and folders of DICOM files.
+def is_folder_of_slides(path: Path) -> bool:
+    """Whether a path is a folder, and not that of one DICOM slide."""
+    return path.is_dir() and not (is_folder_of_dicom(path) and len(series_in(path)) == 1)
 
-    Raises:
-        ValueError: there are none.
+
+def as_slide(item: Any, mpp: float | None, name: str, override_mpp: float | None = None) -> Slide:
+    """Open whatever the pipeline takes as a slide.
+
+    Args:
+        item: a path, a slide, an image or an array.
+        mpp, override_mpp: see the pipeline.
+        name: of an image.
     """
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if is_folder_of_dicom(path) or (path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES)
-    ]
-    if not found:
-        raise ValueError(
-            f"{folder} holds no slides (files of {', '.join(sorted(SLIDE_SUFFIXES))}, or folders of DICOM files)"
-        )
-    return found
-
-
-def as_slide(item: Any, mpp: float | None, name: str) -> Slide:
-    """Open whatever the pipeline takes as a slide."""
     if isinstance(item, Slide):
         return item
     if isinstance(item, str | Path):
-        return Slide(item, mpp)
+        return Slide(item, override_mpp, fallback_mpp=mpp)
     if isinstance(item, Image.Image | np.ndarray):
-        return ImageSlide(item, mpp, name)
-    raise ValueError(f"a path, a Slide, a PIL image or an RGB array is needed, not {type(item).__name__}")
+        return ImageSlide(item, override_mpp or mpp, name)
+    raise ValueError(f"{name}: a path, a Slide, a PIL image or an RGB array is needed, not {type(item).__name__}")
 
 
 def name_of(item: Any, name: str) -> str:
     """What to call an input that could not be opened."""
     if isinstance(item, Slide):
         return item.slide_id
-    return Path(item).stem if isinstance(item, str | Path) else name
+    return slide_name(item) if isinstance(item, str | Path) else name
 
 
 def _from_memory(result: Any) -> dict[str, Any]:

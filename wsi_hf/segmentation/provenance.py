@@ -9,17 +9,17 @@ import numpy as np
 import torch
 
 from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.slides.files import slide_files
 from wsi_hf.slides.slide import Slide
+from wsi_hf.slides.tissue_masks import mask_file
 
 READ_BYTES = 2**22
 PACKAGES = ("wsi_hf", "torch", "transformers", "openslide-python")
 
 
 def slide_fingerprint(slide: Slide) -> str:
-    """Hash of a slide's bytes (of all files of its folder, for DICOM)."""
-    files = [slide.path] if slide.path.is_file() else sorted(path for path in slide.path.iterdir() if path.is_file())
-    if slide.path.suffix.lower() == ".dcm":
-        files = sorted(slide.path.parent.glob("*.dcm"))
+    """Hash of a slide's bytes: of all its files, for DICOM and MIRAX."""
+    files = slide_files(slide.path)
     digest = hashlib.blake2b(digest_size=16)
     for path in files:
         digest.update(path.name.encode() if len(files) > 1 else b"")
@@ -27,6 +27,13 @@ def slide_fingerprint(slide: Slide) -> str:
             while block := file.read(READ_BYTES):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def mask_fingerprint(tissue: object, slide: Slide) -> str | None:
+    """Hash of the file of a slide's tissue mask; None where the mask is in no file."""
+    if tissue == "auto" or not isinstance(tissue, str | Path):
+        return None
+    return hashlib.blake2b(mask_file(Path(tissue), slide).read_bytes(), digest_size=16).hexdigest()
 
 
 def model_fingerprint(network: PixelNetwork) -> str:
@@ -59,16 +66,12 @@ def describe_slide(slide: Slide) -> dict[str, Any]:
     }
 
 
-def describe_tissue(tissue: str | np.ndarray | None) -> str | None:
-    """ "auto", null for the whole slide, or the hash of a mask."""
+def describe_tissue(tissue: str | Path | np.ndarray | None) -> str | None:
+    """ "auto", null for the whole slide, the name of a file or folder of masks, or the hash of a mask."""
     if not isinstance(tissue, np.ndarray):
-        return tissue
+        return f"masks: {Path(tissue).name}" if tissue not in (None, "auto") else tissue  # type: ignore[return-value,arg-type]
     return hashlib.blake2b(repr(tissue.shape).encode() + tissue.astype(bool).tobytes(), digest_size=16).hexdigest()
 
 
 def versions() -> dict[str, str]:
     return {package: version(package) for package in PACKAGES}
-
-
-def is_folder_of_dicom(path: Path) -> bool:
-    return path.is_dir() and any(path.glob("*.dcm"))

@@ -1,22 +1,29 @@
 """A folder of segmented slides: one sub-folder each, finished ones known again, interrupted ones done anew."""
 
 import csv
+import errno
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import psutil
+import zarr
 
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.streaming import Tissue
-from wsi_hf.segmentation.outputs import SUMMARY, ZARR
-from wsi_hf.segmentation.provenance import slide_fingerprint
+from wsi_hf.segmentation.outputs import GEOJSON, OVERLAY, SUMMARY, TIFF, ZARR
+from wsi_hf.segmentation.provenance import mask_fingerprint, slide_fingerprint
 from wsi_hf.segmentation.segmentation import describe_run, segment_slide
-from wsi_hf.slides.handles import SlideError
-from wsi_hf.slides.replacing import replacing
+from wsi_hf.slides.damaged import DamagedFileError, reading
+from wsi_hf.slides.handles import SlideError, file_stamp
+from wsi_hf.slides.names import no_formula
+from wsi_hf.slides.replacing import replacing, write_text
 from wsi_hf.slides.slide import Slide
+
+logger = logging.getLogger(__name__)
 
 RUN = "run.json"
 TABLE = "slides.csv"
@@ -24,6 +31,11 @@ COLUMNS = (
     *("slide_id", "label", "score", "calibrated", "raw_score", "margin", "lesions", "lesion_area_um2"),
     *("tissue_area_um2", "spots_not_analysed", "warnings", "error"),
 )
+FACTS = (
+    *("slide_id", "label", "score", "calibrated", "raw_score", "margin", "lesions", "lesion_area_um2"),
+    *("tissue_area_um2", "warnings", "not_analysed", "slide", "model", "settings"),
+)
+"""What a summary says of a slide."""
 
 
 class SegmentationFolder:
@@ -57,21 +69,26 @@ class SegmentationFolder:
         self._remove_leftovers()
 
     def finished(self, slide: Slide, fingerprint: str) -> dict[str, Any] | None:
-        """The summary of a slide that is done; None where it is not.
+        """The summary of a slide that is done; None where it is not, or where its files are damaged.
 
         Raises:
             SlideError: another slide of the same name is there.
         """
         path = self.folder / slide.slide_id / SUMMARY
-        if not path.exists():
+        if not path.parent.exists():
             return None
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if (summary["slide"].get("fingerprint"), summary["slide"]["mpp"]) != (fingerprint, slide.mpp):
+        try:
+            summary = _complete(path.parent)
+        except (DamagedFileError, FileNotFoundError) as error:
+            logger.warning("%s is segmented again: %s", slide.slide_id, error)
+            return None
+        if (summary["slide"]["fingerprint"], summary["slide"]["mpp"]) != (fingerprint, slide.mpp):
             raise SlideError(
                 f"{slide.slide_id}: {path.parent} holds the results of another slide of that name (or of another mpp); "
                 "rename one of them or write to another folder"
             )
-        return summary
+        made_by = {"model": summary["model"]["fingerprint"], "settings": summary["settings"]}
+        return summary if made_by == self._ours else None
 
     def segment(self, slide: Slide, **options: Any) -> dict[str, Any]:
         """Segment a slide into its folder, unless that is done.
@@ -84,9 +101,13 @@ class SegmentationFolder:
             The summary, with "folder" added.
         """
         fingerprint = slide_fingerprint(slide)
-        target = self.folder / slide.slide_id
+        if mask := mask_fingerprint(self.tissue, slide):
+            fingerprint = f"{fingerprint}-{mask}"
+        target = self._folder_of(slide)
         summary = self.finished(slide, fingerprint)
         if summary is None:
+            _set_aside(target)
+            before = file_stamp(slide.path)
             with replacing(target) as part:
                 part.mkdir()
                 result = segment_slide(
@@ -100,6 +121,8 @@ class SegmentationFolder:
                 )
                 result.provenance["slide"] |= {"fingerprint": fingerprint, "path": str(slide.path.absolute())}
                 result.write_beside_map(part)
+                if file_stamp(slide.path) != before:
+                    raise SlideError(f"{slide.slide_id} was replaced while it was segmented; do it again")
             summary = result.summary
         return {**summary, "folder": str(target)}
 
@@ -110,27 +133,45 @@ class SegmentationFolder:
         with replacing(self.folder / TABLE) as part, open(part, "w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             table.writeheader()
-            table.writerows(self._table.values())
+            table.writerows({name: no_formula(row.get(name)) for name in COLUMNS} for row in self._table.values())
+
+    def _folder_of(self, slide: Slide) -> Path:
+        """Where a slide's results go.
+
+        Raises:
+            SlideError: another slide is there whose name differs in capitals alone: on some systems one folder.
+        """
+        name = slide.slide_id
+        for entry in self.folder.iterdir():
+            if entry.name != name and entry.name.casefold() == name.casefold():
+                raise SlideError(f"{name}: {entry} differs from it in capitals alone; rename one of the slides")
+        return self.folder / name
 
     def _check_run(self) -> None:
         described = describe_run(self.network, None, self.tissue, self.threshold, self.smallest_um2)
         ours = {"model": described["model"]["fingerprint"], "settings": described["settings"]}
-        path = self.folder / RUN
-        if path.exists():
-            theirs = json.loads(path.read_text(encoding="utf-8"))
-            if theirs != ours:
-                differences = [
-                    name for name in ours["settings"] if theirs["settings"].get(name) != ours["settings"][name]
-                ]
-                what = (
-                    "another model" if theirs["model"] != ours["model"] else "other settings: " + ", ".join(differences)
-                )
-                raise ValueError(f"{self.folder} belongs to another run ({what}); choose another folder")
-        elif any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
+        self._ours, path = ours, self.folder / RUN
+        if not path.exists() and any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
             raise ValueError(f"{self.folder} is not empty and holds no {RUN} of an earlier run; choose another folder")
-        else:
-            with replacing(path) as part:
-                part.write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+        theirs = self._read_run(path) if path.exists() else None
+        if theirs is None:
+            write_text(path, json.dumps(ours, indent=2) + "\n")
+        elif theirs != ours:
+            names = [name for name in ours["settings"] if theirs["settings"][name] != ours["settings"][name]]
+            what = "another model" if theirs["model"] != ours["model"] else "other settings: " + ", ".join(names)
+            raise ValueError(f"{self.folder} belongs to another run ({what}); choose another folder")
+
+    def _read_run(self, path: Path) -> dict[str, Any] | None:
+        """What an earlier run wrote down; None where that is damaged or of another version of this package."""
+        try:
+            with reading(path, "of a run of this package"):
+                theirs = json.loads(path.read_text(encoding="utf-8"))
+                if set(theirs["settings"]) == set(self._ours["settings"]) and isinstance(theirs["model"], str):
+                    return theirs
+            logger.warning("%s was written by another version of wsi_hf: slides are segmented again", path)
+        except DamagedFileError as error:
+            logger.warning("%s: slides of other settings are segmented again", error)
+        return None
 
     def _remove_leftovers(self) -> None:
         """Remove what processes that are no more left unfinished."""
@@ -138,3 +179,39 @@ class SegmentationFolder:
             found = re.search(r"\.(\d+)\.part$", path.name)
             if found and not psutil.pid_exists(int(found.group(1))):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _complete(folder: Path) -> dict[str, Any]:
+    """The summary of a finished slide, once all its files are seen to be there."""
+    if absent := [name for name in (TIFF, GEOJSON, OVERLAY, ZARR) if not (folder / name).exists()]:
+        raise FileNotFoundError(errno.ENOENT, "missing", str(folder / absent[0]))
+    with reading(folder / ZARR, "the map of a slide"):
+        if zarr.open_array(folder / ZARR, mode="r").ndim != 2:
+            raise ValueError("it has not two dimensions")
+    return read_summary(folder / SUMMARY)
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What was written of a finished slide.
+
+    Raises:
+        DamagedFileError: it is damaged, or of another version of this package; the message names the file.
+    """
+    with reading(path, "a summary of this package"):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        if absent := [name for name in FACTS if name not in summary]:
+            raise ValueError(f"{', '.join(absent)} is missing")
+        made_of = summary["slide"]["fingerprint"], summary["model"]["fingerprint"]
+        if not all(made_of) or not isinstance(summary["slide"]["mpp"], int | float):
+            raise ValueError("what it was made of is missing")
+        return summary
+
+
+def _set_aside(folder: Path) -> None:
+    """Move what stands in the way of a slide's results; nothing of it is deleted, for it may be somebody's."""
+    if not folder.exists():
+        return
+    number = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.damaged-{n}").exists())
+    aside = folder.with_name(f"{folder.name}.damaged-{number}")
+    folder.rename(aside)
+    logger.warning("%s was kept as %s", folder, aside.name)

@@ -1,5 +1,6 @@
 """Segment a whole slide: its probability map, streamed to disk, and its score."""
 
+import logging
 import math
 import shutil
 import time
@@ -28,6 +29,11 @@ from wsi_hf.segmentation.provenance import describe_model, describe_slide, descr
 from wsi_hf.slides.appearance import appearance
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
+
+logger = logging.getLogger(__name__)
+
+COARSE = 1.5
+"""A slide whose pixels are larger than the model's by more than this is warned of."""
 
 SMALLEST_UM2 = 100.0
 DECIDING = ("version", "rule", "n_benign", "n_malignant", "slide", "pixels")
@@ -63,8 +69,9 @@ def segment_slide(
         model: a model, left as it was, or a `PixelNetwork` made of it once for many slides (then image_processor,
             device and dtype are not taken).
         slide: a slide or its path.
-        mpp: um per level-0 pixel of a slide whose file does not say (where `slide` is a path). The resolution that the
-            model works at is another thing and stands in its image processor.
+        mpp: um per level-0 pixel of a slide whose file does not say (where `slide` is a path; to override what a file
+            says, pass `Slide(path, mpp)`). The resolution that the model works at is another thing and stands in its
+            image processor.
         tissue, tile_size, batch_size, num_workers: see `stream_tiles`.
         threshold: probability from which a pixel, and a slide, counts as malignant. 0.5 is the operating point of a
             model that is calibrated; in one that is not, a slide's probability is that of its best pixel.
@@ -81,7 +88,9 @@ def segment_slide(
         raise ValueError(f"threshold is a probability, 0 < threshold < 1; got {threshold}")
     start = time.perf_counter()
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor, device, dtype)
-    slide = slide if isinstance(slide, Slide) else Slide(slide, mpp)
+    slide = slide if isinstance(slide, Slide) else Slide(slide, fallback_mpp=mpp)
+    for warning in _coarse(slide, network.mpp):
+        logger.warning("%s is %s", slide.slide_id, warning)
     calibration, mask = calibration_of(network.config), tissue_mask(slide, tissue)
     smallest_um2 = smallest_area(calibration, smallest_um2)
     tile_size = tile_size or largest_tile(network, batch_size)
@@ -121,7 +130,7 @@ def segment_slide(
         score=score,
         raw_score=raw_score,
         calibration=calibration,
-        warnings=_warnings(slide, mask, network.mpp, calibration),
+        warnings=_coarse(slide, network.mpp) + _warnings(slide, mask, network.mpp, calibration),
         label=network.labels[int(score >= threshold)],
         threshold=threshold,
         smallest_um2=smallest_um2,
@@ -139,6 +148,16 @@ def smallest_area(calibration: Calibration | None, wanted: float | None) -> floa
     if wanted is not None:
         return wanted
     return calibration.smallest_um2 if calibration else SMALLEST_UM2
+
+
+def _coarse(slide: Slide, mpp: float) -> list[str]:
+    """Say so where a slide's pixels are much larger than the model's."""
+    if slide.mpp <= COARSE * mpp:
+        return []
+    return [
+        f"scanned at {slide.mpp:g} um/px, and the model works at {mpp:g}: it sees the slide enlarged "
+        f"{slide.mpp / mpp:.1f} times, without the detail that it was trained on; do not trust the result"
+    ]
 
 
 def _warnings(slide: Slide, mask: np.ndarray | None, mpp: float, calibration: Calibration | None) -> list[str]:

@@ -1,68 +1,68 @@
 """Outlines of lesions: ASAP's XML <-> polygons <-> masks. All coordinates are level-0 pixels, (x, y)."""
 
-import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement, indent
+from xml.etree.ElementTree import ElementTree as Tree
 
 import numpy as np
 import shapely
+from defusedxml import DefusedXmlException, ElementTree
 from shapely.geometry import MultiPolygon, Polygon
 
+from wsi_hf.slides.damaged import STUMBLES
+from wsi_hf.slides.outlines.rings import EXCLUSION_GROUPS, NO_GROUP, TUMOUR_GROUPS, area_of, multipolygon, tumour_of
 from wsi_hf.slides.replacing import replacing
 
-logger = logging.getLogger(__name__)
-
-TUMOUR_GROUPS = frozenset({"_0", "_1", "tumor"})
-EXCLUSION_GROUPS = frozenset({"_2", "exclusion"})
-NO_GROUP = "none"
+LARGEST_BYTES = 2**29
 
 
 def read_asap(path: str | Path) -> MultiPolygon:
-    """Read the tumour of a slide: groups `_0`, `_1`, `Tumor`, less `_2`, `Exclusion` (in upper or lower case).
+    """Read the tumour of a slide: groups `_0`, `_1`, `Tumor`, less `_2`, `Exclusion`, and others (`tumour_of`).
 
-    Annotations without a group (ASAP writes `None`) count as tumour in files whose annotations all lack one; beside
-    grouped ones, and in groups of any other name, they are left out, and the log says so. Splines are read as the
-    polygons of their points. Rings that cross themselves are repaired, and the log says so.
+    A group that is part of another counts as that one, unless its own name is known. Splines are read as the polygons
+    of their points. Rings that cross themselves are repaired, and the log says so.
+
+    Raises:
+        ValueError: it is not ASAP's XML, or damaged; the message names the file.
     """
     path = Path(path)
+    root = _parse(path)
+    if root.tag == "Annotations" and next(root.iter("Regions"), None) is not None:
+        raise ValueError(
+            f"{path.name} is XML of Aperio ImageScope, not of ASAP; convert it, or export GeoJSON ({path})"
+        )
+    parents = {group.get("Name", "").lower(): group.get("PartOfGroup", "").lower() for group in root.iter("Group")}
     areas: dict[str, list[shapely.Geometry]] = {}
-    for annotation in _parse(path).iter("Annotation"):
-        group = annotation.get("PartOfGroup", NO_GROUP).lower()
+    for annotation in root.iter("Annotation"):
+        group = _known_group(annotation.get("PartOfGroup", NO_GROUP).lower(), parents)
         areas.setdefault(group, []).extend(_area(path.name, annotation))
-    if set(areas) == {NO_GROUP}:
-        areas = {"tumor": areas[NO_GROUP]}
-    for group in set(areas) - TUMOUR_GROUPS - EXCLUSION_GROUPS:
-        logger.warning("%s: %d annotations of group %r are left out", path.name, len(areas[group]), group)
-    tumour = shapely.union_all([area for group in TUMOUR_GROUPS for area in areas.get(group, [])])
-    excluded = shapely.union_all([area for group in EXCLUSION_GROUPS for area in areas.get(group, [])])
-    return _multipolygon(tumour.difference(excluded))
+    return tumour_of(areas, path.name)
 
 
 def write_asap(path: str | Path, polygons: Polygon | MultiPolygon) -> Path:
     """Write outlines as annotations of group `Tumor`, their holes as group `Exclusion`; `read_asap` gives them back."""
     path = Path(path)
-    parts = _multipolygon(polygons)
+    parts = multipolygon(polygons)
     outlines = [("Tumor", part.exterior) for part in parts.geoms]
     for part in parts.geoms:
         for hole in part.interiors:  # a hole with an island in it is cut up, or it would exclude the island
-            empty = _multipolygon(Polygon(hole).difference(parts))
+            empty = multipolygon(Polygon(hole).difference(parts))
             outlines += [("Exclusion", piece.exterior) for piece in _without_holes(empty)]
-    root = ElementTree.Element("ASAP_Annotations")
-    annotations = ElementTree.SubElement(root, "Annotations")
+    root = Element("ASAP_Annotations")
+    annotations = SubElement(root, "Annotations")
     for i, (group, ring) in enumerate(outlines):
         names = {"Name": f"Annotation {i}", "Type": "Polygon", "PartOfGroup": group, "Color": "#F4FA58"}
-        points = ElementTree.SubElement(ElementTree.SubElement(annotations, "Annotation", names), "Coordinates")
+        points = SubElement(SubElement(annotations, "Annotation", names), "Coordinates")
         for order, (x, y) in enumerate(ring.coords[:-1]):
-            ElementTree.SubElement(
-                points, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))}
-            )
-    groups = ElementTree.SubElement(root, "AnnotationGroups")
+            SubElement(points, "Coordinate", {"Order": str(order), "X": repr(float(x)), "Y": repr(float(y))})
+    groups = SubElement(root, "AnnotationGroups")
     for group in ("Tumor", "Exclusion"):
-        ElementTree.SubElement(groups, "Group", {"Name": group, "PartOfGroup": "None", "Color": "#F4FA58"})
-    ElementTree.indent(root)
+        SubElement(groups, "Group", {"Name": group, "PartOfGroup": "None", "Color": "#F4FA58"})
+    indent(root)
     with replacing(path) as part:
-        ElementTree.ElementTree(root).write(part, encoding="utf-8", xml_declaration=True)
+        Tree(root).write(part, encoding="utf-8", xml_declaration=True)
     return path
 
 
@@ -78,10 +78,10 @@ def rasterize(polygons: Polygon | MultiPolygon, shape: tuple[int, int], downsamp
         bool, shape (H, W): cell (i, j) is set if its centre ((j + 0.5) * downsample, (i + 0.5) * downsample) lies
         inside. Of two polygons that share an edge exactly one holds a centre on it.
     """
-    # Even-odd rule, a row at a time: every edge flips all centres to its right in the rows that it crosses.
+    # Even-odd rule: every edge flips all centres to its right in the rows that it crosses.
     flips = np.zeros((shape[0], shape[1] + 1), np.uint8)
-    for x0, y0, x1, y1 in _edges(_multipolygon(polygons), downsample):
-        first, last = np.clip(np.ceil(np.array([min(y0, y1), max(y0, y1)]) - 0.5), 0, shape[0]).astype(int)
+    for x0, y0, x1, y1 in _edges(multipolygon(polygons), downsample, shape[0]):
+        first, last = (max(0, min(shape[0], math.ceil(y - 0.5))) for y in sorted((y0, y1)))
         rows = np.arange(first, last)
         crossing = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
         columns = np.clip(np.ceil(crossing - 0.5), 0, shape[1]).astype(int)
@@ -101,56 +101,51 @@ def polygons_from_mask(mask: np.ndarray, downsample: float) -> MultiPolygon:
     _, ends = np.nonzero(changes == -1)
     runs = shapely.box(starts, rows, ends, rows + 1)
     outline = shapely.union_all(runs).simplify(0)  # drops the points on straight edges
-    return _multipolygon(shapely.transform(outline, lambda xy: xy * downsample))
+    return multipolygon(shapely.transform(outline, lambda xy: xy * downsample))
 
 
-def _parse(path: Path) -> ElementTree.Element:
+def _parse(path: Path) -> Element:
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ValueError(f"{path.name} is too large for annotations ({path})")
+    text = path.read_bytes()
     try:
-        text = path.read_bytes()
-        if b"<!DOCTYPE" in text:  # ASAP writes none; entities are how XML files attack their readers
-            raise ValueError(f"{path.name} declares a document type; ASAP annotations have none ({path})")
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
+        return ElementTree.fromstring(text, forbid_dtd=True)  # entities are how XML files attack their readers
+    except DefusedXmlException:
+        raise ValueError(f"{path.name} declares a document type; ASAP annotations have none ({path})") from None
+    except (ElementTree.ParseError, *STUMBLES) as error:
         raise ValueError(
             f"{path.name} is not well-formed XML ({error}); export the annotations again ({path})"
         ) from error
 
 
-def _area(name: str, annotation: ElementTree.Element) -> list[shapely.Geometry]:
+def _known_group(group: str, parents: dict[str, str]) -> str:
+    """A group, or the nearest of those that it is part of whose name is known."""
+    found = group
+    for _ in parents:
+        if found in TUMOUR_GROUPS | EXCLUSION_GROUPS:
+            return found
+        found = parents.get(found, "")
+    return group
+
+
+def _area(name: str, annotation: Element) -> list[shapely.Geometry]:
     """The area of one annotation; none where it is a point or a line."""
     label = f"{name}: annotation {annotation.get('Name', '')!r}"
     try:
-        points = sorted(
-            (int(p.get("Order", "0")), float(p.attrib["X"]), float(p.attrib["Y"]))
+        points = [
+            (float(p.get("Order", "0")), _number(p.attrib["X"]), _number(p.attrib["Y"]))
             for p in annotation.iter("Coordinate")
-        )
-        xy = np.array([point[1:] for point in points]).reshape(-1, 2)
+        ]
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{label} has a coordinate that is not a number ({error}); export the annotations again"
         ) from error
-    if not np.isfinite(xy).all():
-        raise ValueError(f"{label} has a coordinate that is not finite; export the annotations again")
-    if len(np.unique(xy, axis=0)) < 3:
-        logger.warning("%s has fewer than three points and is left out", label)
-        return []
-    polygon = Polygon(xy)
-    if polygon.is_valid:
-        return [polygon]
-    logger.warning("%s is not a simple ring (%s) and was repaired", label, shapely.is_valid_reason(polygon))
-    return [_multipolygon(shapely.make_valid(polygon))]
+    points.sort(key=lambda point: point[0])  # those of the same order, or of none, stay as they are
+    return area_of(np.array(points, np.float64).reshape(-1, 3)[:, 1:], label)
 
 
-def _multipolygon(geometry: shapely.Geometry) -> MultiPolygon:
-    """The polygons of any geometry; points and lines, left over where areas touch, are dropped."""
-    return MultiPolygon(
-        [part for part in shapely.get_parts(_flat(geometry)) if isinstance(part, Polygon) and not part.is_empty]
-    )
-
-
-def _flat(geometry: shapely.Geometry) -> np.ndarray:
-    parts = shapely.get_parts(geometry)
-    return shapely.get_parts(parts)  # a collection may hold multi-polygons
+def _number(text: str) -> float:
+    return float(text.replace(",", ".") if "." not in text else text)
 
 
 def _without_holes(polygons: MultiPolygon) -> Iterator[Polygon]:
@@ -162,14 +157,14 @@ def _without_holes(polygons: MultiPolygon) -> Iterator[Polygon]:
         left, bottom, right, top = polygon.bounds
         cut = polygon.interiors[0].centroid.x
         for side in (shapely.box(left, bottom, cut, top), shapely.box(cut, bottom, right, top)):
-            yield from _without_holes(_multipolygon(polygon.intersection(side)))
+            yield from _without_holes(multipolygon(polygon.intersection(side)))
 
 
-def _edges(polygons: MultiPolygon, downsample: float) -> Iterator[tuple[float, float, float, float]]:
-    """(x0, y0, x1, y1) of all edges of all rings that are not horizontal, in cells."""
+def _edges(polygons: MultiPolygon, downsample: float, rows: int) -> Iterator[tuple[float, float, float, float]]:
+    """(x0, y0, x1, y1), in cells, of the edges of all rings that cross the centre line of one of `rows` rows."""
     for polygon in polygons.geoms:
         for ring in (polygon.exterior, *polygon.interiors):
-            points = np.asarray(ring.coords)[:, :2] / downsample
-            for (x0, y0), (x1, y1) in zip(points[:-1].tolist(), points[1:].tolist(), strict=True):
-                if y0 != y1:
-                    yield x0, y0, x1, y1
+            points = shapely.get_coordinates(ring) / downsample
+            line = np.ceil(np.clip(points[:, 1], 0, rows) - 0.5)
+            crossing = line[:-1] != line[1:]
+            yield from np.hstack([points[:-1], points[1:]])[crossing].tolist()

@@ -8,8 +8,6 @@ both start at the same corner. Points and sizes are (x, y) and (width, height), 
 import logging
 import math
 import os
-from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
@@ -17,52 +15,56 @@ import numpy as np
 from openslide import OpenSlideError
 from PIL import Image
 
+from wsi_hf.slides.files import dicom_files, series_in, slide_name
+from wsi_hf.slides.formats.mpp import MppError as MppError
+from wsi_hf.slides.formats.mpp import find_mpp
 from wsi_hf.slides.handles import SlideError, open_file, pool
+from wsi_hf.slides.lattice import cuts, level_edges, power_of_two, reads
 
 logger = logging.getLogger(__name__)
 
 WHITE = (255, 255, 255)
-PLAUSIBLE_MPP = (0.05, 20.0)
-"""um per pixel of level 0, from oil immersion to an overview scan."""
-SQUARE_TOLERANCE = 0.03
-"""How far mpp may differ between x and y."""
+LARGEST_UM = 300_000.0
+"""No slide is longer: the largest glasses, of whole organs, have 200 mm."""
 LEVEL_TOLERANCE = 0.02
 """A level coarser than the target by no more than this still counts as fine enough."""
 BLOCK_PX = 256
 """Side of the blocks, on a fixed lattice of the grid, that resampled regions are put together from."""
-STEP_PX = 64
-"""Side of the fixed lattice of reads on levels whose downsample is not a whole number."""
 READ_LIMIT_PX = 2048
 """Side of a window of a level that is read at once: memory does not grow with the region."""
 FILTER, FILTER_SUPPORT = Image.Resampling.BICUBIC, 2.0
 
 
-class MppError(SlideError, ValueError):
-    """A slide whose pixel size is unknown or implausible."""
-
-
 class Slide:
     """One slide, opened lazily, once a process; safe to share between threads, to fork with and to pickle.
 
-    mpp is taken from, in this order: the argument; `openslide.mpp-x` and `-y`; `tiff.XResolution` and `-YResolution`
-    with their unit. It is never guessed (not from the objective's power, not from a plain image's dpi).
+    mpp is taken from, in this order: the argument; `openslide.mpp-x` and `-y`; PhysicalSizeX and -Y of OME-TIFF;
+    `tiff.XResolution` and `-YResolution` with their unit; `fallback_mpp`. It is never guessed (not from the objective's
+    power, not from a plain image's dpi).
     """
 
-    def __init__(self, path: str | Path, mpp: float | None = None) -> None:
+    def __init__(self, path: str | Path, mpp: float | None = None, *, fallback_mpp: float | None = None) -> None:
         """
         Args:
             path: anything OpenSlide opens, a folder of one DICOM slide, or a plain image.
             mpp: um per level-0 pixel; overrides the file's own.
+            fallback_mpp: the same, used where the file does not say.
         """
-        self.path = Path(path)
-        self.slide_id = self.path.name if os.path.isdir(self.path) else _slide_id(self.path)
+        self.path = Path(path).absolute()  # the process may change its folder
         self._file = _dicom_file(self.path) if os.path.isdir(self.path) else self.path
+        self.slide_id = slide_name(self.path)
         handle = pool().get(self._file)
         self.dimensions_l0: tuple[int, int] = handle.dimensions
         self.level_downsamples: tuple[float, ...] = tuple(handle.level_downsamples)
         self.level_dimensions: tuple[tuple[int, int], ...] = tuple(handle.level_dimensions)
         properties = handle.properties
-        self.mpp, self.mpp_source = _find_mpp(self.path.name, dict(properties), mpp)
+        self.mpp, self.mpp_source = find_mpp(self.path.name, dict(properties), mpp, fallback_mpp)
+        if max(self.dimensions_l0) * self.mpp > LARGEST_UM:
+            width, height = self.dimensions_l0
+            raise SlideError(
+                f"{self.path.name} would be {max(width, height) * self.mpp / 1e3:.0f} mm long ({width} x {height} "
+                f"pixels of {self.mpp:g} um, from {self.mpp_source}), longer than any glass: file or mpp are wrong"
+            )
         self.bounds_l0 = (
             int(properties.get("openslide.bounds-x", 0)),
             int(properties.get("openslide.bounds-y", 0)),
@@ -93,12 +95,12 @@ class Slide:
         """
         level = self._level_for(mpp)
         shrink = round(mpp / self.mpp / self._scale(level), 9)  # level pixels a grid pixel
-        block = READ_LIMIT_PX if shrink == 1 else min(BLOCK_PX, max(1, int(_power_of_two(READ_LIMIT_PX / shrink))))
+        block = READ_LIMIT_PX if shrink == 1 else min(BLOCK_PX, max(1, int(power_of_two(READ_LIMIT_PX / shrink))))
         at_once = block * max(1, int(READ_LIMIT_PX / shrink) // block)  # what one read of the level covers
         (x, y), (width, height) = origin_px, size_px
         region = np.empty((height, width, 3), np.uint8)
-        for top, bottom in _cuts(y, y + height, at_once, y // block * block):
-            for left, right in _cuts(x, x + width, at_once, x // block * block):
+        for top, bottom in cuts(y, y + height, at_once, y // block * block):
+            for left, right in cuts(x, x + width, at_once, x // block * block):
                 part = region[top - y : bottom - y, left - x : right - x]
                 self._read_part((left, top, right, bottom), level, shrink, block, part)
         return region
@@ -169,8 +171,8 @@ class Slide:
             part[:] = self._read_level((left, top), (right - left, bottom - top), level)
             return
         margin = math.ceil(FILTER_SUPPORT * max(shrink, 1)) + 1
-        columns = [(cut, _level_edges(*cut, shrink, block)) for cut in _cuts(left, right, block)]
-        rows = [(cut, _level_edges(*cut, shrink, block)) for cut in _cuts(top, bottom, block)]
+        columns = [(cut, level_edges(*cut, shrink, block)) for cut in cuts(left, right, block)]
+        rows = [(cut, level_edges(*cut, shrink, block)) for cut in cuts(top, bottom, block)]
         x, y = (math.floor(cuts[0][1][0]) - margin for cuts in (columns, rows))
         width, height = (math.ceil(cuts[-1][1][1]) + margin - start for cuts, start in ((columns, x), (rows, y)))
         window = self._read_level((x, y), (width, height), level)
@@ -185,7 +187,7 @@ class Slide:
         """Read a window of one level, given in pixels of that level, onto white."""
         canvas = Image.new("RGB", size, WHITE)
         downsample = self.level_downsamples[level]
-        for (x, y), part in _reads(origin, size, self.level_dimensions[level], whole=downsample % 1 == 0):
+        for (x, y), part in reads(origin, size, self.level_dimensions[level], whole=downsample % 1 == 0):
             image = self._read_openslide((round(x * downsample), round(y * downsample)), part, level)
             if part == size and image.getchannel("A").getextrema() == (255, 255):
                 return image.convert("RGB")
@@ -194,7 +196,10 @@ class Slide:
 
     def _read_openslide(self, origin_l0: tuple[int, int], size: tuple[int, int], level: int) -> Image.Image:
         try:
-            return pool().get(self._file).read_region(origin_l0, level, size)
+            handle = pool().get(self._file)
+            if handle.dimensions != self.dimensions_l0:
+                raise SlideError(f"{self.path.name} was replaced by another slide since it was opened ({self.path})")
+            return handle.read_region(origin_l0, level, size)
         except (OpenSlideError, OSError):
             # the handle fails for ever, in all threads: another's read may have been the bad one
             pool().drop(self._file)
@@ -208,82 +213,11 @@ class Slide:
             ) from error
 
 
-def _cuts(start: int, stop: int, block: int, origin: int = 0) -> Iterator[tuple[int, int]]:
-    """Cut a range where the lattice of blocks does, one of which begins at `origin`."""
-    edges = [start, *range(((start - origin) // block + 1) * block + origin, stop, block), stop]
-    return pairwise(edges)
-
-
-def _level_edges(start: int, stop: int, shrink: float, block: int) -> tuple[float, float]:
-    """Where pixels `start` to `stop`, all of one block, begin and end, in pixels of the level.
-
-    Pillow takes coordinates as float32. Blocks therefore begin at multiples of a power of two, within 1/64 of a pixel
-    of where they should, and are divided evenly: every coordinate is exact, and so are the weights of the neighbours.
-    """
-    index, step = start // block, _power_of_two(shrink) / 32
-    first, last = (round(i * block * shrink / step) * step for i in (index, index + 1))
-    pixel = (last - first) / block
-    return first + (start - index * block) * pixel, first + (stop - index * block) * pixel
-
-
-def _power_of_two(x: float) -> float:
-    """The largest power of two that is at most x."""
-    return 2.0 ** (math.frexp(x)[1] - 1)
-
-
-def _reads(
-    origin: tuple[int, int], size: tuple[int, int], level_size: tuple[int, int], whole: bool
-) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """(origin, size) of the reads that make up a window of a level, without what lies outside the slide.
-
-    OpenSlide takes level-0 integers, divides them by the level's downsample and interpolates where that leaves a
-    fraction. Where the downsample is a `whole` number there is none: one read. Elsewhere (2.0005) every read starts on
-    one fixed lattice, so that a pixel has the same value whatever window it is read in.
-    """
-    first = [max(0, o) for o in origin]
-    last = [min(o + s, limit) for o, s, limit in zip(origin, size, level_size, strict=True)]
-    if first[0] >= last[0] or first[1] >= last[1]:
-        return
-    if whole:
-        yield (first[0], first[1]), (last[0] - first[0], last[1] - first[1])
-        return
-    for y in range(first[1] // STEP_PX * STEP_PX, last[1], STEP_PX):
-        for x in range(first[0] // STEP_PX * STEP_PX, last[0], STEP_PX):
-            yield (x, y), (min(STEP_PX, last[0] - x), min(STEP_PX, last[1] - y))
-
-
-def _slide_id(path: Path) -> str:
-    return path.parent.name if path.suffix.lower() == ".dcm" else path.stem
-
-
 def _dicom_file(folder: Path) -> Path:
-    files = sorted(folder.glob("*.dcm"))
+    files = dicom_files(folder)
     if not files:
         raise SlideError(f"{folder.name}: a folder without DICOM files (*.dcm) is not a slide; pass a file ({folder})")
+    if len(series := series_in(folder)) > 1:
+        first = ", ".join(names[0].name for names in series.values())
+        raise SlideError(f"{folder.name} holds {len(series)} DICOM slides; pass a file of each: {first} ({folder})")
     return files[0]  # OpenSlide finds the other files of the series beside it
-
-
-def _find_mpp(name: str, properties: dict[str, str], mpp: float | None) -> tuple[float, str]:
-    """(mpp of level 0, where it was found), in the order that `Slide` documents."""
-    unit_um = {"centimeter": 1e4, "inch": 25.4e3}.get(properties.get("tiff.ResolutionUnit", ""), 0.0)
-    resolution = [float(properties.get(f"tiff.{axis}Resolution", 0)) for axis in "XY"]  # pixels a unit
-    if mpp is not None:
-        x, y, source = float(mpp), float(mpp), "argument"
-    elif "openslide.mpp-x" in properties and "openslide.mpp-y" in properties:
-        x, y, source = float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"]), "openslide.mpp-x"
-    elif unit_um and min(resolution) > 0:
-        x, y, source = unit_um / resolution[0], unit_um / resolution[1], "tiff.XResolution"
-    else:
-        raise MppError(
-            f"{name} has no mpp in its metadata; pass mpp=..., or --mpp on the command line (um per pixel of level 0, "
-            "such as 0.25 for a 40x scan)"
-        )
-    found = (x + y) / 2
-    low, high = PLAUSIBLE_MPP
-    if not low <= found <= high:
-        raise MppError(
-            f"{name} has an implausible mpp of {found:g} um/px (from {source}; {low:g}-{high:g} expected); pass mpp=..."
-        )
-    if abs(x - y) > SQUARE_TOLERANCE * found:
-        raise MppError(f"{name} has pixels of {x:g} x {y:g} um, which are not square (from {source}); pass mpp=...")
-    return found, source

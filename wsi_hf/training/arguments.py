@@ -111,7 +111,8 @@ class WsiTrainingArguments(TrainingArguments):
         },
     )
     tissue: str = field(
-        default="auto", metadata={"help": "'auto': patches lie on tissue; 'none': anywhere on the slide"}
+        default="auto",
+        metadata={"help": "patches lie on tissue: 'auto' or a folder of masks; 'none': anywhere on the slide"},
     )
     augment_rotate: bool = field(default=True, metadata={"help": "turn patches by multiples of 90 degrees"})
     augment_mirror: bool = field(default=True, metadata={"help": "flip patches"})
@@ -150,12 +151,13 @@ class WsiTrainingArguments(TrainingArguments):
         for name, choices in (
             ("draw_from", ("fresh", "all")),
             ("mapping", ("inline", "child", "ranks")),
-            ("tissue", ("auto", "none")),
             ("discovery", ("kinds", "discriminant")),
             ("mapping_dtype", (None, AUTO, *DTYPES)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(filter(None, choices))}; got {getattr(self, name)!r}")
+        if self.tissue not in ("auto", "none") and not os.path.exists(self.tissue):
+            raise ValueError(f"tissue is one of auto, none, or a folder of masks; got {self.tissue!r}")
         if self.discovery_steps < 0:
             raise ValueError(f"discovery_steps must not be negative; got {self.discovery_steps}")
         if not 0 <= self.pixel_loss <= 1:

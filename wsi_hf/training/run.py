@@ -1,11 +1,13 @@
 """One training: what its arguments, its slides and its batch come to, computed when it begins."""
 
+import dataclasses
 from pathlib import Path
 
 import datasets
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from wsi_hf.cohorts.rows import as_cohort
 from wsi_hf.mapping.mapper import FIRST_SLIDES, MappingSettings
 from wsi_hf.mapping.process import MappingProcess
 from wsi_hf.models.glass import find_glass
@@ -99,24 +101,9 @@ def patch_stream(
 
 
 def training_slides(dataset: datasets.Dataset) -> list[TrainingSlide]:
-    """The rows of a cohort as training sees them: no annotations.
-
-    Raises:
-        ValueError: a column is missing, or there is no slide.
-    """
-    missing = {"slide_id", "path", "label"} - set(dataset.column_names)
-    if missing:
-        raise ValueError(
-            f"a data set of slides has the columns slide_id, path and label; {', '.join(missing)} is missing"
-        )
-    if not len(dataset):
-        raise ValueError("the data set holds no slides")
-    mpp = dataset["mpp"] if "mpp" in dataset.column_names else [None] * len(dataset)
-    rows = zip(dataset["slide_id"], dataset["path"], dataset["label"], mpp, strict=True)
-    slides = [TrainingSlide(*row) for row in rows]
-    if len({slide.slide_id for slide in slides}) < len(slides):
-        raise ValueError("two slides share a slide_id")
-    return slides
+    """The rows of a cohort, or of any data set of slides (`as_cohort`), as training sees them: no annotations."""
+    names = [field.name for field in dataclasses.fields(TrainingSlide)]
+    return [TrainingSlide(**{name: row[name] for name in names}) for row in as_cohort(dataset)]
 
 
 def choose_eta(model: PreTrainedModel, args: WsiTrainingArguments) -> float:

@@ -39,8 +39,8 @@ class WsiTrainer(ResumableTrainer):
     Args:
         model: gives pixel logits of two classes, benign and malignant: this package's U-Net, or any other network
             of `AutoModelForSemanticSegmentation` with two labels.
-        train_dataset, eval_dataset: slides, with columns slide_id, path, label (0, 1) and, for files without one, mpp.
-            Other columns, annotations among them, are not read.
+        train_dataset, eval_dataset: slides, with columns path, label (by name: benign, malignant) and, where wanted,
+            slide_id, mpp and tissue, see `cohorts`. Other columns, annotations among them, are not read.
         processing_class: the image processor; it says at what resolution the model works. Other networks than this
             package's U-Net need one.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 import openslide
 
-from wsi_hf.segmentation.outputs import GEOJSON, SUMMARY, TIFF
+from wsi_hf.segmentation.outputs import GEOJSON, GEOJSON_LEVEL_0, SUMMARY, TIFF
 from wsi_hf.viewer.shown_slide import Feature, ShownSlide, read_json
 
 REVIEW = "review.geojson"
@@ -24,7 +24,9 @@ class SegmentedSlide(ShownSlide):
         return tiff, float(tiff.properties["openslide.mpp-x"]) / self.mpp
 
     def lesions(self) -> list[Feature]:
-        features = read_json(self.folder / GEOJSON)["features"]
+        whole = self.folder / GEOJSON_LEVEL_0  # there where QuPath's frame is another
+        geojson = whole if whole.exists() else self.folder / GEOJSON
+        features = read_json(geojson)["features"]
         return [feature for feature in features if feature["properties"].get("measurements")]  # not what was unreadable
 
 

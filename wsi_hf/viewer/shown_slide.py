@@ -8,8 +8,8 @@ from typing import Any
 import openslide
 import shapely
 
-from wsi_hf.slides.annotations import read_asap
 from wsi_hf.slides.handles import SlideError, pool
+from wsi_hf.slides.outlines.outline_files import read_outline
 from wsi_hf.slides.slide import Slide
 
 Feature = dict[str, Any]
@@ -69,7 +69,7 @@ class ShownSlide:
 
     def truth(self) -> shapely.Geometry | None:
         """The annotated tumour in level-0 pixels; None where there is no annotation."""
-        return read_asap(self.annotation) if self.annotation else None
+        return read_outline(self.annotation) if self.annotation else None
 
 
 def read_json(path: Path) -> Any:

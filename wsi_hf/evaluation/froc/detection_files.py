@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsi_hf.slides.damaged import reading
+from wsi_hf.slides.files import is_hidden
 from wsi_hf.slides.replacing import replacing
 
 
@@ -35,17 +37,24 @@ def check_detections(detections: ArrayLike, slide_id: str) -> NDArray[np.float64
 
 
 def read_detections(path: str | Path) -> NDArray[np.float64]:
-    """Read one detection file, shape (n, 3): score, x_l0, y_l0. An empty file is a slide without detections."""
+    """Read one detection file, shape (n, 3): score, x_l0, y_l0. An empty file is a slide without detections.
+
+    Semicolons and tabs part numbers too, and then a comma may stand for the decimal point.
+    """
     path = Path(path)
+    with reading(path, "text", "write it again as `score,x,y` lines"):
+        text = path.read_bytes().decode("utf-8-sig")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
+        separator = next((mark for mark in (";", "\t") if mark in line), ",")
+        cells = [cell.strip() for cell in line.split(separator)]
         try:
-            score, x_l0, y_l0 = (float(value) for value in line.split(","))
+            score, x_l0, y_l0 = (float(cell if separator == "," else cell.replace(",", ".")) for cell in cells)
         except ValueError:
             raise ValueError(
-                f"{path.name}, line {number}: {line[:60]!r} is not `score,x,y`: three numbers, no header"
+                f"{path.name}, line {number}: {line[:60]!r} is not `score,x,y`: three numbers, no header ({path})"
             ) from None
         rows.append((score, x_l0, y_l0))
     return check_detections(rows, path.stem)
@@ -53,7 +62,11 @@ def read_detections(path: str | Path) -> NDArray[np.float64]:
 
 def read_detection_folder(folder: str | Path) -> dict[str, NDArray[np.float64]]:
     """Read every `<slide_id>.csv` of a folder."""
-    return {path.stem: read_detections(path) for path in sorted(Path(folder).glob("*.csv"))}
+    return {
+        path.stem: read_detections(path)
+        for path in sorted(Path(folder).iterdir())
+        if path.suffix.lower() == ".csv" and not is_hidden(path)
+    }
 
 
 def write_detections(path: str | Path, detections: ArrayLike) -> None:

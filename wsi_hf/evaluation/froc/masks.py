@@ -10,6 +10,7 @@ from shapely import MultiPolygon
 
 from wsi_hf.evaluation.froc.lesions import LEVEL, MASK_UM, MPP_L0
 from wsi_hf.slides.annotations import rasterize, read_asap
+from wsi_hf.slides.damaged import reading
 
 CODINGS = {1: (0, 1), 255: (0, 255), 2: (0, 1, 2)}
 """Tumour value of each documented mask and all values it may hold. CAMELYON16's released TIFFs code tumour as 2."""
@@ -97,15 +98,13 @@ def mask_from_tiff(path: str | Path, level: int = LEVEL, tumour_value: int = 2) 
         tumour_value: 2 in CAMELYON16's release, 1 or 255 elsewhere.
     """
     slide_id = Path(path).name
-    with tifffile.TiffFile(path) as tiff:
+    with reading(path, "a pyramidal TIFF of a mask"), tifffile.TiffFile(path) as tiff:
         levels = tiff.series[0].levels
-        width_l0 = levels[0].shape[1]
-        found = {round(np.log2(width_l0 / page.shape[1])): page for page in levels}
-        if level not in found:
-            raise ValueError(
-                f"{slide_id} has the levels {sorted(found)}, not level {level}; pass level= or another file"
-            )
-        return tumour_pixels(found[level].asarray(), slide_id, tumour_value).astype(np.uint8)
+        found = {round(np.log2(levels[0].shape[1] / page.shape[1])): page for page in levels}
+        mask = found[level].asarray() if level in found else None
+    if mask is None:
+        raise ValueError(f"{slide_id} has the levels {sorted(found)}, not level {level}; pass level= or another file")
+    return tumour_pixels(mask, slide_id, tumour_value).astype(np.uint8)
 
 
 def check_mask_size(

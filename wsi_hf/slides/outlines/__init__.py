@@ -1,0 +1,1 @@
+"""Outlines of tumours, from the files of several programs."""
