@@ -49,6 +49,6 @@ def test_the_number_of_slides_follows_from_the_rates(tmp_path, slides):
     for pairs in (1, 2, 3):
         round_s = 2 * pairs * tiles / index.tiles_per_s
         save_weights(mapper.model, mapper.store.weights_path(1), HandOver(round_s))
-        chosen, steps = mapper._choose(1, index, round_s)
-        assert steps - index.steps == pytest.approx(pairs, abs=1)
-        assert len(chosen) == 2 * (steps - index.steps)
+        plan = mapper._plan(1, index, round_s)
+        assert plan.steps - index.steps == pytest.approx(pairs, abs=1)
+        assert len(plan.slides) == 2 * (plan.steps - index.steps)

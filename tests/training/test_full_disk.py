@@ -45,8 +45,8 @@ def test_a_mapper_without_space_stops_the_training_with_a_checkpoint(tmp_path, s
     trainer = make_trainer(tmp_path, slides, mapping="child", map_stride=1, slides_per_round=2)
     launch = MappingChild.launch
 
-    def launch_with_little_space(child, round_index):
-        launch(child, round_index)
+    def launch_with_little_space(child):
+        launch(child)
         resource.prlimit(child.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
     monkeypatch.setattr(MappingChild, "launch", launch_with_little_space)

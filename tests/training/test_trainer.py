@@ -205,8 +205,8 @@ def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference, monk
     trainer = make_trainer(tmp_path, slides, mapping="child")
     launch, killed = MappingChild.launch, []
 
-    def launch_and_kill_the_first(child, round_index):
-        launch(child, round_index)
+    def launch_and_kill_the_first(child):
+        launch(child)
         if not killed:
             killed.append(child.process.pid)
             os.kill(killed[0], signal.SIGKILL)
@@ -221,8 +221,8 @@ def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path,
     trainer = make_trainer(tmp_path, slides, mapping="child")
     launch = MappingChild.launch
 
-    def launch_and_kill(child, round_index):
-        launch(child, round_index)
+    def launch_and_kill(child):
+        launch(child)
         os.kill(child.process.pid, signal.SIGKILL)
 
     monkeypatch.setattr(MappingChild, "launch", launch_and_kill)

@@ -10,6 +10,7 @@ from wsi_hf.cli.calibrate import calibrate
 from wsi_hf.cli.evaluate import evaluate
 from wsi_hf.cli.figures import figures
 from wsi_hf.cli.info import info
+from wsi_hf.cli.map import map_slides
 from wsi_hf.cli.push import push
 from wsi_hf.cli.segment import segment
 from wsi_hf.cli.synthesize import synthesize
@@ -30,7 +31,7 @@ def commands(quiet: bool, verbose: bool) -> None:
         logging.getLogger().setLevel(logging.INFO if verbose else logging.ERROR)
 
 
-for command in (train, calibrate, segment, view, info, evaluate, figures, push, synthesize):
+for command in (train, map_slides, calibrate, segment, view, info, evaluate, figures, push, synthesize):
     commands.add_command(command)
 
 

@@ -1,12 +1,10 @@
-"""A mapping process as a child of the process that keeps it: started, watched, started again once, ended.
+"""A mapping process as a child of the trainer: started, watched, started again once, ended.
 
-The child is spawned anew with an environment of its own, for it is no rank of the training: it builds its own
-Accelerator and knows the training by the files of the mapping folder only.
+It lives in a session of its own, so that a signal to the trainer's group does not reach it, and ends with its trainer.
 """
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -14,10 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
-import torch
-
-from wsi_hf.mapping.mapper import Mapper, MappingSettings
-from wsi_hf.sampling.map_store import MapStore, report_failure
+from wsi_hf.sampling.map_store import report_failure
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +28,19 @@ class MappingChild:
         folder: the run's mapping folder.
         threads: of torch.
         device: the value for its Accelerator, or None for its choice.
-        worker, workers: its number among all mappers.
     """
 
-    def __init__(self, folder: str, threads: int, device: str | None, worker: int = 0, workers: int = 1):
+    def __init__(self, folder: str, threads: int, device: str | None):
         self.folder, self.threads, self.device = Path(folder), threads, device
-        self.worker, self.workers = worker, workers
         self.process: subprocess.Popen | None = None
         self._watcher: threading.Thread | None = None
         self._closing = False
         self._launching = threading.Lock()
 
-    def start(self, round_index: int) -> None:
-        """Begin with this round."""
+    def start(self) -> None:
         self._closing = False
-        self.launch(round_index)
-        self._watcher = threading.Thread(target=self._watch, args=(round_index,), daemon=True)
+        self.launch()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
@@ -65,7 +57,7 @@ class MappingChild:
         if self._watcher:
             self._watcher.join(timeout=10)
 
-    def launch(self, round_index: int) -> None:
+    def launch(self) -> None:
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -74,12 +66,13 @@ class MappingChild:
         environment["OMP_NUM_THREADS"] = str(self.threads)
         if self.device:
             environment["ACCELERATE_TORCH_DEVICE"] = self.device
-        facts = (self.folder, round_index, os.getpid(), self.worker, self.workers)
-        command = [sys.executable, "-m", __name__, *map(str, facts)]
+        command = [sys.executable, "-m", __name__, str(self.folder), str(os.getpid())]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
-    def _watch(self, round_index: int) -> None:
+    def _watch(self) -> None:
         """Wait for the child in a thread. A dead one is started again once; the second death stops the training."""
         for attempt in (1, 2):
             assert self.process is not None
@@ -90,7 +83,7 @@ class MappingChild:
                     return
                 if attempt == 1:
                     logger.warning("%s; it is started again. Its log: %s", said, self.log_path)
-                    self.launch(max(round_index, MapStore(self.folder).finished()[-1] + 1))
+                    self.launch()
         tail = self.log_path.read_text(errors="replace")[-4000:]
         report_failure(
             self.folder, f"{said}, twice. The end of {self.log_path} (empty where the disk is full):\n{tail}"
@@ -98,25 +91,16 @@ class MappingChild:
 
     @property
     def log_path(self) -> Path:
-        return self.folder / ("mapping.log" if self.workers == 1 else f"mapping.{self.worker}.log")
+        return self.folder / "mapping.log"
 
 
-def run_child(folder: str, first_round: int, parent: int, worker: int, workers: int) -> None:
-    """The mapping process itself: map round after round, as their weights come, until its keeper ends."""
-    from accelerate import Accelerator
+def run_child(folder: str, parent: int) -> None:
+    """The mapping process itself: it maps until the training or its trainer ends."""
+    import wsi_hf.registration  # noqa: F401 - registers the model with the Auto classes
+    from wsi_hf.mapping.joining import join
 
-    import wsi_hf  # noqa: F401 - registers the model with the Auto classes
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle; it then ends this process
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    settings = MappingSettings.load(folder)
-    torch.set_num_threads(settings.threads)
-    device = Accelerator(cpu=not torch.accelerator.is_available()).device
-    mapper = Mapper(settings, device, worker, workers)
-    round_index = first_round
-    while True:
-        mapper.map_round(round_index)
-        round_index += 1
+    join(Path(folder), None, leave=lambda idle_s: True)
 
 
 def _die_with(parent: int) -> None:
@@ -129,7 +113,7 @@ def _die_with(parent: int) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     try:
-        run_child(sys.argv[1], *map(int, sys.argv[2:]))
+        run_child(sys.argv[1], int(sys.argv[2]))
     except Exception:
         traceback.print_exc()
         sys.exit(1)

@@ -11,49 +11,45 @@ import torch
 from transformers import PreTrainedModel
 
 from wsi_hf.mapping.child import MappingChild
+from wsi_hf.mapping.joining import open_training
+from wsi_hf.mapping.lease import Lease
 from wsi_hf.mapping.mapper import HandOver, Mapper, MappingSettings, save_weights
-from wsi_hf.mapping.ranks import MappingRanks
+from wsi_hf.mapping.ranks import MappersWatch
 
 
 class MappingProcess:
     """The trainer's side of the mapping.
 
     Args:
-        placement: "inline", the ranks map their shares between two rounds; "child", a process beside rank 0 maps;
-            "ranks", `mapping_ranks` further processes of the same launch do.
+        placement: "inline", the training ranks map between two rounds; "child", a process beside rank 0 maps; "ranks",
+            further processes of the same launch do; "pool", whoever joins. Others may join any of them.
         device: where an inline mapping runs; for a child the value for its Accelerator, or None for its choice.
         rank, ranks: this trainer's number among all that train.
     """
 
-    def __init__(
-        self,
-        settings: MappingSettings,
-        placement: str,
-        device: str | None,
-        rank: int,
-        ranks: int,
-        mapping_ranks: int = 1,
-    ):
-        self.settings, self.placement, self.device = settings, placement, device
-        self.rank, self.ranks = rank, ranks
+    def __init__(self, settings: MappingSettings, placement: str, device: str | None, rank: int, ranks: int):
+        self.settings, self.placement, self.device, self.rank, self.ranks = settings, placement, device, rank, ranks
         self.inline_s = 0.0
         self._mapper: Mapper | None = None
         self._next_round = 0  # of an inline mapping
+        self._lease: Lease | None = None
         self.child: MappingChild | None = None
-        self._others: MappingRanks | None = None
+        self._watch: MappersWatch | None = None
         if placement == "child" and rank == 0:
             self.child = MappingChild(settings.folder, settings.threads, device)
-        elif placement == "ranks" and rank == 0:
-            self._others = MappingRanks(settings.folder, mapping_ranks)
+        elif placement in ("ranks", "pool") and rank == 0:
+            self._watch = MappersWatch(settings.folder)
 
     def start(self, round_index: int) -> None:
         """Begin with this round. Its weights are there, or are handed over next."""
         self._next_round = round_index
         if self.placement == "inline":
-            self._mapper = Mapper(self.settings, self.device or "cpu", self.rank, self.ranks)
-        for process in (self.child, self._others):
-            if process:
-                process.start(round_index)
+            self._mapper = Mapper(self.settings, self.device or "cpu", neighbours=self.ranks)
+        if self.rank == 0:
+            self._lease = open_training(self.settings.store.folder)
+        for beside in (self.child, self._watch):
+            if beside:
+                beside.start()
 
     def hand_over(self, round_index: int, model: PreTrainedModel, facts: HandOver) -> None:
         """Give the weights of the end of the round before to the mapping of this round."""
@@ -72,9 +68,11 @@ class MappingProcess:
 
     def close(self) -> None:
         """End the mapping; a round that it has begun is not needed any more."""
-        for process in (self.child, self._others):
-            if process:
-                process.close()
+        for ending in (self._watch, self.child):
+            if ending:
+                ending.close()
+        if self._lease:
+            self._lease.release()
         if self.child:  # what it was writing
-            for path in self.child.folder.glob("*/*.part*"):
+            for path in self.child.folder.glob("*/.*.part"):
                 path.unlink(missing_ok=True)

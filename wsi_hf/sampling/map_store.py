@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Round:
     """The index of a finished round: every slide's latest map, and how the mapping got on.
 
     steps: steps of the slide sampler so far. seconds: that the slowest mapper worked; waited_s: that it waited for
-    weights. tiles_per_s: of one mapper. lost: the slides that are set aside, and why.
+    weights. tiles_per_s: of all mappers. lost: the slides that are set aside, and why.
     """
 
     entries: list[MapEntry]
@@ -149,9 +150,9 @@ class MapStore:
             made = int(path.name.split(".")[-2])
             if 0 <= made < finished[-1] and path.name not in kept:  # later ones may not be in an index yet
                 path.unlink()
-        # the parts are those of mappers that were started again after their share was merged
+        # claims and what is done are those of mappers that were slower than another one with the same slide
         mapped = [self.weights_path(r) for r in self._handed_over()]
-        for path in [*mapped, *(self.folder / "rounds").glob("[0-9]*.part*")]:
+        for path in [*mapped, *self.folder.glob("claims/[0-9]*"), *self.folder.glob("done/[0-9]*")]:
             if int(path.name.split(".")[0]) < finished[-1]:
                 path.unlink(missing_ok=True)
 
@@ -167,8 +168,11 @@ def report_failure(folder: Path, said: str) -> None:
         (folder / FAILED).touch()
 
 
-def wait_for(path: Path, folder: Path) -> None:
+def wait_for(path: Path, folder: Path, check: Callable[[], None] = lambda: None) -> None:
     """Return when `path` exists.
+
+    Args:
+        check: called meanwhile; may raise what ends the waiting.
 
     Raises:
         MappingError: `failed.txt` appeared in the mapping folder instead.
@@ -178,6 +182,7 @@ def wait_for(path: Path, folder: Path) -> None:
         trainer = multiprocessing.parent_process()  # None but in a data worker
         if trainer is not None and not trainer.is_alive():
             raise MappingError("the training process is gone")
+        check()
         if failed.exists():
             said = failed.read_text() or f"nothing could be written in {folder}; the disk may be full"
             raise MappingError(f"the mapping process failed:\n{said}")

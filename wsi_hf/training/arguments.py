@@ -90,10 +90,14 @@ class WsiTrainingArguments(TrainingArguments):
         default="child",
         metadata={
             "help": "'child': the mapping process runs beside the training; 'inline': within it, round by round; "
-            "'ranks': the last mapping_ranks processes of the launch map, the others train"
+            "'ranks': the last mapping_ranks processes of the launch map, the others train; 'pool': whoever joins "
+            "with `wsi-hf map`, as further mappers may with any of these"
         },
     )
     mapping_ranks: int = field(default=1, metadata={"help": "processes of the launch that map, with mapping 'ranks'"})
+    mapping_threads: int = field(
+        default=0, metadata={"help": "threads of a mapper that read; 0: the cores of its machine / the mappers on it"}
+    )
     mapping_device: str | None = field(
         default=None,
         metadata={"help": "device of the mapping, such as cuda:1; default: the training's, or the mapping rank's own"},
@@ -150,7 +154,7 @@ class WsiTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
         for name, choices in (
             ("draw_from", ("fresh", "all")),
-            ("mapping", ("inline", "child", "ranks")),
+            ("mapping", ("inline", "child", "ranks", "pool")),
             ("discovery", ("kinds", "discriminant")),
             ("mapping_dtype", (None, AUTO, *DTYPES)),
         ):
@@ -204,7 +208,7 @@ class WsiTrainingArguments(TrainingArguments):
         folder = Path(os.path.expanduser(self.output_dir or "trainer_output")) / "_mapping"
         worker = take_role(self.mapping_ranks, folder)
         if worker is not None:
-            serve(folder, worker, self.mapping_ranks, self.mapping_device or own_device(self.use_cpu))
+            serve(folder, self.mapping_device or own_device(self.use_cpu))
 
     def beta_at(self, step: int) -> tuple[float, float]:
         """(beta_0, beta_1) after so many steps; beta_1 may still be warming up."""

@@ -39,9 +39,7 @@ class Run:
         self.patches = patch_stream(args, self.settings, self.items_per_round, args.dynamic_sampling, args.glass_share)
         self.sampler = RunSampler(self.patches.length)
         device = args.mapping_device or _device_name(args)
-        self.mapping = MappingProcess(
-            self.settings, args.mapping, device, args.process_index, args.world_size, args.mapping_ranks
-        )
+        self.mapping = MappingProcess(self.settings, args.mapping, device, args.process_index, args.world_size)
         self.lost_slides = LostSlides(slides, args.max_lost_slides, Path(str(args.output_dir)) / "lost_slides.json")
         self.pace = Pace()
         self.collapse = CollapseWatch(args.beta_at(args.steps_per_round)[1])
@@ -78,7 +76,7 @@ def mapping_settings(
         max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
         tissue=args.tissue, seed=args.seed, threads=args.threads, error_mass=args.error_mass,
         discovery_rounds=-(-args.discovery_steps // args.steps_per_round) if args.dynamic_sampling else 0,
-        discovery=args.discovery, dtype=args.mapping_dtype or "float32",
+        discovery=args.discovery, dtype=args.mapping_dtype or "float32", reading_threads=args.mapping_threads,
     )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.streaming import stream_tiles
-from wsi_hf.mapping.mapper import MappingSettings, default_file
+from wsi_hf.mapping.mapper import MappingSettings
+from wsi_hf.mapping.slide_queue import default_file
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.slides.slide import Slide

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wsi_hf.mapping.first_maps import WINDOWS
 from wsi_hf.mapping.mapper import MappingSettings
+from wsi_hf.mapping.pool import CLAIMS, DONE
 from wsi_hf.sampling.map_store import FAILED, MapStore
 from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.sampling.unreadable import UnreadableLog
@@ -28,7 +29,7 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
     keep_first_maps = (folder / "settings.json").exists() and _first_map_facts(settings) == _first_map_facts(
         MappingSettings.load(folder)
     )
-    for name in (WINDOWS, UNREADABLE):
+    for name in (WINDOWS, UNREADABLE, CLAIMS, DONE):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
         if not (keep_first_maps and path.stem.split(".")[-1] == "-1"):
