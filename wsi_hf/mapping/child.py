@@ -5,6 +5,7 @@ It lives in a session of its own, so that a signal to the trainer's group does n
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +100,7 @@ def run_child(folder: str, parent: int) -> None:
     import wsi_hf.registration  # noqa: F401 - registers the model with the Auto classes
     from wsi_hf.mapping.joining import join
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # lets go of what it has claimed
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     join(Path(folder), None, leave=lambda idle_s: True)
 

@@ -124,6 +124,7 @@ class DynamicPatchDataset(Dataset):
         self._failed.clear()
         self._index.cache_clear()  # of all data sets, at no harm
         self._sampler.cache_clear()
+        self._candidates.cache_clear()
 
     def draw(self, i: int, left_out: Collection[int] = ()) -> Draw:
         """Where item i comes from; once more, without the slides in `left_out`, after these could not be read."""
@@ -134,7 +135,8 @@ class DynamicPatchDataset(Dataset):
         index = self._index(round_index - 1)
         again = [len(left_out)] if left_out else []
         rng = np.random.default_rng([self.seed, 2, label, draw_index, *again])
-        slide = self._slide(index, label, round_index, rng, left_out)
+        slides, p = self._candidates(label, round_index, tuple(sorted(left_out)))
+        slide = int(rng.choice(slides, p=p))
         entry = index.entries[slide]
         sampler = self._sampler(entry.file)
         off = bool(self.glass_share) and label == 0 and rng.random() < self.glass_share
@@ -146,22 +148,25 @@ class DynamicPatchDataset(Dataset):
         block = i // 2 // self.shuffle_buffer
         return block * self.shuffle_buffer // (self.items_per_round // 2) if self.dynamic else 0
 
-    def _slide(
-        self, index: Round, label: int, round_index: int, rng: np.random.Generator, left_out: Collection[int]
-    ) -> int:
+    @lru_cache(maxsize=64)  # noqa: B019 - drawing one of 400 slides costs no more than one of four
+    def _candidates(
+        self, label: int, round_index: int, left_out: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The slides of a class that a round draws from, and with what probability; None: all alike."""
+        index = self._index(round_index - 1)
         entries = index.entries
         candidates = np.array([s for s in np.flatnonzero(self.labels == label) if s not in left_out])
         # where all are lost any is as good; the training stops for it
         candidates = np.array([s for s in candidates if s not in index.lost] or candidates)
         if round_index == 0:
-            return int(rng.choice(candidates))
+            return candidates, None
         if self.draw_from == "fresh":
             newest = max(entries[s].round for s in candidates)  # the last round, unless all that it mapped are lost
-            return int(rng.choice([s for s in candidates if entries[s].round == newest]))
+            return np.array([s for s in candidates if entries[s].round == newest]), None
         if label == 1 or not self.error_mass:
-            return int(rng.choice(candidates))
+            return candidates, None
         mass = np.array([entries[s].sum_q for s in candidates])
-        return int(rng.choice(candidates, p=mass / mass.sum() if mass.any() else None))  # none: all benign, everywhere
+        return candidates, mass / mass.sum() if mass.any() else None  # none: all benign, everywhere
 
     def _read(self, draw: Draw) -> tuple[np.ndarray, tuple[float, float]]:
         """The patch and its centre in level-0 pixels. A slide that has failed before is not waited for again."""
@@ -194,7 +199,7 @@ class DynamicPatchDataset(Dataset):
         self._waited_s = time.monotonic() - started
         return index
 
-    @lru_cache(maxsize=64)  # noqa: B019
+    @lru_cache(maxsize=1024)  # noqa: B019 - the cells stay in the files, memory-mapped
     def _sampler(self, file: str) -> PatchSampler:
         return PatchSampler(self.store.load_map(file))
 
