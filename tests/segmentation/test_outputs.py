@@ -1,6 +1,7 @@
 """What a viewer opens shows what the network said, where it said it."""
 
 import json
+import uuid
 
 import numpy as np
 import openslide
@@ -8,10 +9,12 @@ import pytest
 import shapely
 import tifffile
 import zarr
+from ome_zarr_models.v05.image import Image as Image_0_5
 from PIL import Image
 
 from wsi_hf import Slide, segment_slide
 from wsi_hf.segmentation.ome_tiff import write_ome_tiff
+from wsi_hf.segmentation.ome_zarr import write_ome_zarr
 from wsi_hf.slides.pyramid import write_pyramid
 
 SQUARE = (3000, 2000, 3070, 2080)
@@ -49,6 +52,53 @@ def test_the_zarr_array_lies_on_the_slide(marked):
     assert len(array.attrs["model"]["fingerprint"]) == 32
 
 
+def test_the_map_is_ome_zarr_with_a_pyramid_in_um(marked):
+    result, folder = marked
+    group = zarr.open_group(folder / "probabilities.ome.zarr", mode="r")
+    image = Image_0_5.from_zarr(group)  # validates
+    (multiscale,) = image.ome_attributes.multiscales
+    assert [(axis.name, axis.unit) for axis in multiscale.axes] == [("y", "micrometer"), ("x", "micrometer")]
+    scales = [dataset.coordinateTransformations[0].scale for dataset in multiscale.datasets]
+    assert scales == [[1.0, 1.0]]  # 510 x 755 pixels
+    assert np.array_equal(group[multiscale.datasets[0].path][:], result.probabilities[:])
+
+
+def test_a_level_of_ome_zarr_lies_where_the_finer_one_does(tmp_path):
+    p = np.zeros((1301, 2050), np.float32)
+    p[1000:1100, 1800:2000] = 1
+    array = zarr.create_array(tmp_path / "p.zarr", data=p, chunks=(600, 600), dimension_names=("y", "x"))
+    write_ome_zarr(tmp_path / "p.ome.zarr", tmp_path / "p.zarr", 0.97, "p")
+    assert np.array_equal(array[:], p)  # the link
+    group = zarr.open_group(tmp_path / "p.ome.zarr", mode="r")
+    datasets = Image_0_5.from_zarr(group).ome_attributes.multiscales[0].datasets
+    assert [group[dataset.path].shape for dataset in datasets] == [(1301, 2050), (650, 1025), (325, 512)]
+    assert square_of(group["2/probabilities"][:] > 0.5).tolist() == [450, 250, 500, 275]
+    scale, translation = datasets[2].coordinateTransformations
+    assert scale.scale == [0.97 * 4] * 2
+    assert translation.translation == pytest.approx([0.97 * 1.5] * 2)
+
+
+def test_xarray_opens_every_level_with_its_place_in_um(marked):
+    xarray = pytest.importorskip("xarray")
+    _, folder = marked
+    opened = xarray.open_zarr(folder / "probabilities.ome.zarr", chunks=None)
+    malignant = opened.probabilities > 0.5
+    x, y = opened.x[malignant.any("y")], opened.y[malignant.any("x")]
+    corners = np.array([x[0] - 0.5, y[0] - 0.5, x[-1] + 0.5, y[-1] + 0.5])
+    assert np.abs(corners / MPP - SQUARE).max() <= ONE_PIXEL
+    assert opened.x.units == "micrometer"
+
+
+def test_napari_opens_the_map(marked):
+    reader = pytest.importorskip("napari_ome_zarr", reason="needs napari-ome-zarr")
+    result, folder = marked
+    path = str(folder / "probabilities.ome.zarr")
+    ((data, facts, kind),) = reader.napari_get_reader(path)(path)
+    assert kind == "image"
+    assert facts["scale"][-2:] == [1.0, 1.0]
+    assert np.array_equal(np.asarray(data[0]), result.probabilities[:])
+
+
 def test_openslide_opens_the_tiff_at_the_right_mpp_and_place(marked):
     result, folder = marked
     with openslide.OpenSlide(folder / "probabilities.ome.tif") as tiff:
@@ -84,6 +134,7 @@ def test_geojson_is_what_qupath_reads(marked):
     assert len(polygon.interiors) == 1
     assert all(ring[0] == ring[-1] for ring in feature["geometry"]["coordinates"])
     assert np.abs(np.array(polygon.bounds) - SQUARE).max() <= ONE_PIXEL
+    assert str(uuid.UUID(feature["id"])) == feature["id"]
     properties = feature["properties"]
     assert properties["objectType"] == "annotation"
     assert properties["classification"]["name"] == "malignant"

@@ -14,13 +14,15 @@ from wsi_hf.inference.tiling import Tile
 from wsi_hf.segmentation.calibration import Calibration
 from wsi_hf.segmentation.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
 from wsi_hf.segmentation.ome_tiff import write_ome_tiff
+from wsi_hf.segmentation.ome_zarr import write_ome_zarr
 from wsi_hf.segmentation.overlay import write_overlay
 from wsi_hf.slides.outlines.geojson import LEVEL_0, QUPATH
 from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
 
-ZARR, TIFF, GEOJSON, OVERLAY, SUMMARY = (
+ZARR, OME_ZARR, TIFF, GEOJSON, OVERLAY, SUMMARY = (
     "probabilities.zarr",
+    "probabilities.ome.zarr",
     "probabilities.ome.tif",
     "lesions.geojson",
     "overlay.png",
@@ -108,8 +110,7 @@ class SlideSegmentation:
 
     def write_tiff(self, path: str | Path) -> None:
         """Write the map as a pyramidal 8-bit OME-TIFF."""
-        name = f"{self.slide_id} P(malignant) by {self.made_by}"
-        write_ome_tiff(Path(path), self.probabilities, self.mpp, name)
+        write_ome_tiff(Path(path), self.probabilities, self.mpp, self.image_name)
 
     def write_geojson(self, path: str | Path, frame: Literal["qupath", "level-0"] = "qupath") -> None:
         """Write the lesions, and what was not analysed, as QuPath annotations, in level-0 pixels.
@@ -147,13 +148,18 @@ class SlideSegmentation:
         return folder
 
     def write_beside_map(self, folder: Path) -> None:
-        """Write everything but the map itself."""
+        """Write everything but the map itself, which becomes the finest level of the OME-Zarr."""
+        write_ome_zarr(folder / OME_ZARR, folder / ZARR, self.mpp, self.image_name)
         self.write_tiff(folder / TIFF)
         self.write_geojson(folder / GEOJSON)
         if any(self.slide.bounds_l0[:2]):
             self.write_geojson(folder / GEOJSON_LEVEL_0, LEVEL_0)
         self.write_overlay(folder / OVERLAY)
         self.write_summary(folder / SUMMARY)
+
+    @property
+    def image_name(self) -> str:
+        return f"{self.slide_id} P({self.malignant}) by {self.made_by}"
 
     @property
     def made_by(self) -> str:
