@@ -62,6 +62,11 @@ def write_ome_zarr(path: Path, array_path: Path, mpp: float, name: str) -> None:
         zarr.consolidate_metadata(group.store)  # xarray asks for it
 
 
+def open_level(path: Path, number: int) -> zarr.Array:
+    """A level of a pyramid: the map, its half, its quarter, ..."""
+    return zarr.open_array(path / (f"{number}/{ARRAY}" if number else ARRAY), mode="r")
+
+
 def _attributes(datasets: list[Dataset], name: str) -> dict[str, Any]:
     axes = tuple(Axis(name=axis, type="space", unit="micrometer") for axis in "yx")
     image = Multiscale(axes=axes, datasets=tuple(datasets), name=name, type="mean")

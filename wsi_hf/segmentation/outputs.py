@@ -7,14 +7,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import pydicom
 import zarr
 
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import Tile
 from wsi_hf.segmentation.calibration import Calibration
+from wsi_hf.segmentation.dicom import (
+    DICOM_LESIONS,
+    DICOM_MAP,
+    dicom_source,
+    halvings,
+    write_dicom_lesions,
+    write_dicom_map,
+)
 from wsi_hf.segmentation.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
 from wsi_hf.segmentation.ome_tiff import write_ome_tiff
-from wsi_hf.segmentation.ome_zarr import write_ome_zarr
+from wsi_hf.segmentation.ome_zarr import open_level, write_ome_zarr
 from wsi_hf.segmentation.overlay import write_overlay
 from wsi_hf.slides.outlines.geojson import LEVEL_0, QUPATH
 from wsi_hf.slides.replacing import replacing
@@ -155,7 +164,17 @@ class SlideSegmentation:
         if any(self.slide.bounds_l0[:2]):
             self.write_geojson(folder / GEOJSON_LEVEL_0, LEVEL_0)
         self.write_overlay(folder / OVERLAY)
+        if (source := dicom_source(self.slide)) is not None:
+            self.write_dicom(folder, source)
         self.write_summary(folder / SUMMARY)
+
+    def write_dicom(self, folder: Path, source: pydicom.Dataset) -> None:
+        """Write lesions and map as DICOM; of gigapixel slides a coarser level."""
+        number = halvings(self.probabilities.shape)
+        level, downsample = open_level(folder / OME_ZARR, number), self.downsample * 2**number
+        outlines = [polygon for lesion in self.lesions for polygon in lesion.polygons]
+        write_dicom_lesions(folder / DICOM_LESIONS, source, outlines, level.shape, downsample, self.made_by)
+        write_dicom_map(folder / DICOM_MAP, source, level, downsample)
 
     @property
     def image_name(self) -> str:
