@@ -26,13 +26,17 @@ def test_segment_writes_everything_and_says_so(model_folder, tmp_path, capsys):
     slide = write_pyramid(tmp_path / "x.tif", noise(60, 80), 1.0)
     assert segment(slide, "--model", model_folder, "--out", tmp_path / "out") == 0
     said, table = capsys.readouterr().out.strip().splitlines()
-    slide_id, label, _, lesions, folder, *_ = said.split("\t")
+    slide_id, label, score, lesions, folder, *_ = said.split("\t")
     assert (slide_id, folder) == ("x", str(tmp_path / "out" / "x"))
     assert lesions.split()[1] in ("lesion", "lesions")
     assert table == f"{tmp_path / 'out' / 'slides.csv'}\t1 slides"
     assert label in ("benign", "malignant")
     names = {path.name for path in (tmp_path / "out" / "x").iterdir()}
-    assert names == {"probabilities.zarr", "probabilities.ome.tif", "lesions.geojson", "overlay.png", "summary.json"}
+    maps = {"probabilities.zarr", "probabilities.ome.zarr", "probabilities.ome.tif"}
+    assert names == maps | {"lesions.geojson", "overlay.png", "summary.json"}
+    assert segment(slide, "--model", model_folder, "--out", tmp_path / "out", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["slide_id"], result["label"], f"{result['score']:.4f}") == ("x", label, score)
 
 
 def test_a_slide_that_fails_or_is_damaged_shows_in_the_exit_code(model_folder, tmp_path, capsys):

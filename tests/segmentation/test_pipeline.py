@@ -182,6 +182,6 @@ def test_a_killed_run_leaves_nothing_half_and_goes_on(model_folder, tmp_path):
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True
     )
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["a", "b"]
-    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "run.json"]
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["a", "b", str(out / "slides.csv")]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "run.json", "slides.csv"]
     assert json.loads((out / "b" / "summary.json").read_text())["slide_id"] == "b"

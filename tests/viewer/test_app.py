@@ -170,3 +170,16 @@ def test_an_evaluation_is_shown_with_its_truth(evaluated, tiny_cohort):
 def test_a_folder_without_results_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no results"):
         find_shown_slides([tmp_path])
+
+
+def test_lesions_in_another_frame_are_shown_on_the_slide_and_reviewed_in_their_own(client, maps):
+    path = maps / "dark" / "lesions.geojson"
+    before = client.get("slides/0").json()["lesions"][0]
+    collection = json.loads(path.read_text()) | {"frame": {"name": "qupath", "origin_l0": [10, 20]}}
+    path.write_text(json.dumps(collection))
+    left, top, *_ = client.get("slides/0").json()["lesions"][0]["bounds"]
+    assert [left - 10, top - 20] == before["bounds"][:2]
+    client.put("slides/0/verdict", json={"lesion": before["id"], "verdict": "accepted"})
+    review = json.loads((maps / "dark" / "review.geojson").read_text())
+    assert review["frame"]["origin_l0"] == [10, 20]
+    assert review["features"][0]["geometry"] == collection["features"][0]["geometry"]

@@ -1,5 +1,6 @@
 """`wsi-hf evaluate`: check a cohort, or judge a model on it as the CAMELYON16 challenge does."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from wsi_hf.cli.progress import progress_wanted
 @click.option("--band-um", default=20.0, help="uncertainty of outlines")
 @click.option("--batch-size", default=1, help="tiles a forward pass")
 @click.option("--num-workers", default=2, help="threads that read")
+@click.option("--json", "as_json", is_flag=True, help="print JSON: all figures, or with --check a line a finding")
 @network_options
 def evaluate(
     cohort: Path,
@@ -34,6 +36,7 @@ def evaluate(
     out: Path | None,
     tissue: str | None,
     split: str,
+    as_json: bool,
     mpp: float | None,
     override_mpp: float | None,
     device: str | None,
@@ -44,7 +47,7 @@ def evaluate(
 ) -> int:
     """Check a cohort, or judge a model on it; several processes under `accelerate launch` share the slides."""
     if check:
-        return _check(cohort, mpp)
+        return _check(cohort, mpp, as_json)
     if model is None or out is None:
         raise ValueError("evaluate needs --model and --out, or --check")
     from datetime import timedelta
@@ -71,17 +74,21 @@ def evaluate(
     state.destroy_process_group()  # its threads may abort a process that exits with them
     if not state.is_main_process:
         return 0
-    print("\n".join(summary_lines(metrics)))
-    print(out / "report.html")
+    if as_json:
+        print(json.dumps(metrics))
+    else:
+        print("\n".join(summary_lines(metrics)))
+        print(out / "report.html")
     return int(bool(metrics["cohort"]["failed"]))
 
 
-def _check(cohort: Path, mpp: float | None) -> int:
+def _check(cohort: Path, mpp: float | None, as_json: bool) -> int:
     from wsi_hf.cohorts.check import check_cohort
 
     bad = 0
     for finding in check_cohort(cohort, mpp, progress=progress_wanted()):
-        print(finding, flush=True)
+        print(json.dumps({"kind": finding.kind, "what": finding.what}) if as_json else finding, flush=True)
         bad += finding.bad
-    print(f"{bad} findings stand in the way" if bad else "nothing stands in the way")
+    if not as_json:
+        print(f"{bad} findings stand in the way" if bad else "nothing stands in the way")
     return int(bad > 0)

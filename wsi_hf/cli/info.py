@@ -20,10 +20,12 @@ logger = logging.getLogger(__name__)
 @click.command(short_help="levels, mpp, tissue, and what segmenting would take")
 @slides_argument
 @click.option("--model", help="estimate for this model (default: an untrained one of the paper's size)")
+@click.option("--json", "as_json", is_flag=True, default=True, help="one line of JSON a slide, as always")
 @network_options
 def info(
     slides: tuple[Path, ...],
     model: str | None,
+    as_json: bool,
     mpp: float | None,
     override_mpp: float | None,
     tile_size: int | None,

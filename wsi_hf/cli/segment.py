@@ -1,5 +1,6 @@
 """`wsi-hf segment`: maps, lesions, overlays and summaries of slides."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from wsi_hf.cli.slide_paths import expanded, slides_argument
 @click.option("--whole-slide", is_flag=True, help="not only where there is tissue")
 @click.option("--batch-size", default=1, help="tiles a forward pass")
 @click.option("--num-workers", default=2, help="threads that read")
+@click.option("--json", "as_json", is_flag=True, help="print each slide's result as a line of JSON")
 @network_options
 def segment(
     slides: tuple[Path, ...],
@@ -29,6 +31,7 @@ def segment(
     whole_slide: bool,
     batch_size: int,
     num_workers: int,
+    as_json: bool,
     mpp: float | None,
     override_mpp: float | None,
     tile_size: int | None,
@@ -55,9 +58,15 @@ def segment(
     )
     for result in results:
         failed |= "error" in result or bool(result["not_analysed"])
-        tqdm.write(_line(result))
-    print(f"{out / TABLE}\t{len(paths)} slides")
+        tqdm.write(_json_line(result) if as_json else _line(result))
+    if not as_json:
+        print(f"{out / TABLE}\t{len(paths)} slides")
     return int(failed)
+
+
+def _json_line(result: dict[str, Any]) -> str:
+    """All that is known of a slide but its map."""
+    return json.dumps({name: value for name, value in result.items() if name != "probability_map"})
 
 
 def _line(result: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ class Answers:
         shown, problems = self._slides[number], list[str]()
         sources = {"slide": _or_problem(lambda: self._tiles.slide_source(number), problems)}
         sources["map"] = _or_problem(lambda: self._tiles.map_source(number), problems)
-        lesions = _or_problem(shown.lesions, problems) or []
+        lesions = _or_problem(shown.lesions, problems) or {"features": []}
         truth = _or_problem(shown.truth, problems)
         source = sources["map"]
         map_pixel = source["width_l0"] / source["width"] if source else 1.0
@@ -83,7 +83,7 @@ class Answers:
             "size_l0": shown.size_l0,
             "mpp": shown.mpp,
             "lesions": lesion_outlines(lesions, map_pixel, read_verdicts(shown.review_path)),
-            "lesions_in_all": len(lesions),
+            "lesions_in_all": len(lesions["features"]),
             "truth": None if truth is None else svg_path(truth, map_pixel / 2),
             "problems": problems,
         }

@@ -14,7 +14,7 @@ from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.inference.tiling import Tile
 from wsi_hf.reports.cohort import RECORDS, SLIDES
 from wsi_hf.segmentation.lesions import find_lesions, lesion_features
-from wsi_hf.viewer.shown_slide import Feature, ShownSlide, read_json
+from wsi_hf.viewer.shown_slide import ShownSlide, read_json
 
 REVIEWS = "reviews"
 THRESHOLD = 0.5
@@ -38,12 +38,12 @@ class EvaluatedSlide(ShownSlide):
         grey = Image.fromarray(np.rint(heat * 255).astype(np.uint8))
         return openslide.ImageSlide(grey), self._downsample(heat)
 
-    def lesions(self) -> list[Feature]:
+    def lesions(self) -> dict[str, Any]:
         heat = self.record.heat
         whole, downsample = Tile(0, 0, heat.shape[1], heat.shape[0], 0), self._downsample(heat)
-        return list(
-            lesion_features(find_lesions(heat, [whole], THRESHOLD, 1, downsample), "malignant", downsample * self.mpp)
-        )
+        found = find_lesions(heat, [whole], THRESHOLD, 1, downsample)
+        features = list(lesion_features(found, "malignant", downsample * self.mpp))
+        return {"type": "FeatureCollection", "features": features}
 
     def truth(self) -> shapely.Geometry | None:
         return self.record.outline if self.truth_label == "malignant" else None

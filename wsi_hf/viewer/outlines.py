@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import shapely
 
 from wsi_hf.viewer.shown_slide import Feature
@@ -11,15 +12,17 @@ MOST_LESIONS = 1000
 """Outlines a page; more would neither be read nor drawn in time."""
 
 
-def lesion_outlines(features: Sequence[Feature], tolerance: float, verdicts: Mapping[str, str]) -> list[dict[str, Any]]:
+def lesion_outlines(lesions: Mapping[str, Any], tolerance: float, verdicts: Mapping[str, str]) -> list[dict[str, Any]]:
     """What the page shows of the first lesions.
 
     Args:
-        features: as written by `write_geojson`.
+        lesions: as written by `write_geojson`, in its frame.
         tolerance: level-0 pixels by which an outline may be moved, to rid it of the map's stairs.
         verdicts: accepted or rejected, by the lesions' ids.
     """
-    return [_lesion(name, feature, tolerance, verdicts.get(name)) for name, feature in named(features[:MOST_LESIONS])]
+    origin = lesions.get("frame", {}).get("origin_l0", (0, 0))
+    shown = named(lesions["features"][:MOST_LESIONS])
+    return [_lesion(name, feature, origin, tolerance, verdicts.get(name)) for name, feature in shown]
 
 
 def named(features: Sequence[Feature]) -> list[tuple[str, Feature]]:
@@ -36,8 +39,11 @@ def svg_path(geometry: shapely.Geometry, tolerance: float) -> str:
     return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in ring.coords[:-1]) + "Z" for ring in rings)
 
 
-def _lesion(name: str, feature: Feature, tolerance: float, verdict: str | None) -> dict[str, Any]:
-    geometry, measured = shapely.geometry.shape(feature["geometry"]), feature["properties"]["measurements"]
+def _lesion(
+    name: str, feature: Feature, origin: Sequence[float], tolerance: float, verdict: str | None
+) -> dict[str, Any]:
+    geometry = shapely.transform(shapely.geometry.shape(feature["geometry"]), lambda xy: xy + np.array(origin))
+    measured = feature["properties"]["measurements"]
     left, top, right, bottom = geometry.bounds
     return {
         "id": name,

@@ -1,13 +1,14 @@
 """Slides of a folder that `wsi-hf segment` wrote."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import openslide
 
-from wsi_hf.segmentation.outputs import GEOJSON, GEOJSON_LEVEL_0, SUMMARY, TIFF
-from wsi_hf.viewer.shown_slide import Feature, ShownSlide, read_json
+from wsi_hf.segmentation.outputs import GEOJSON, SUMMARY, TIFF
+from wsi_hf.viewer.shown_slide import ShownSlide, read_json
 
 REVIEW = "review.geojson"
 
@@ -23,11 +24,10 @@ class SegmentedSlide(ShownSlide):
         tiff = openslide.OpenSlide(self.folder / TIFF)
         return tiff, float(tiff.properties["openslide.mpp-x"]) / self.mpp
 
-    def lesions(self) -> list[Feature]:
-        whole = self.folder / GEOJSON_LEVEL_0  # there where QuPath's frame is another
-        geojson = whole if whole.exists() else self.folder / GEOJSON
-        features = read_json(geojson)["features"]
-        return [feature for feature in features if feature["properties"].get("measurements")]  # not what was unreadable
+    def lesions(self) -> dict[str, Any]:
+        collection = read_json(self.folder / GEOJSON)
+        lesions = [feature for feature in collection["features"] if feature["properties"].get("measurements")]
+        return collection | {"features": lesions}  # without what could not be read
 
 
 def segmented_slides(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[SegmentedSlide]:
@@ -38,7 +38,8 @@ def segmented_slides(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> Ite
         rows: of a cohort by slide_id: labels, annotations, and where the slides are.
     """
     for path in [folder / SUMMARY, *sorted(folder.glob(f"*/{SUMMARY}"))]:
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()) and not path.parent.name.startswith("."):
+        set_aside = path.parent.name.startswith(".") or re.search(r"\.damaged-\d+$", path.parent.name)
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()) and not set_aside:
             yield _slide(path.parent, read_json(path), rows)
 
 

@@ -63,8 +63,8 @@ class ShownSlide:
         """P(malignant) as a grey image, and how many level-0 pixels one of its pixels spans."""
         raise NotImplementedError
 
-    def lesions(self) -> list[Feature]:
-        """Outlines of the model's lesions in level-0 pixels, the most probable first."""
+    def lesions(self) -> dict[str, Any]:
+        """The model's lesions, the most probable first, as a GeoJSON collection; what else it says is kept."""
         raise NotImplementedError
 
     def truth(self) -> shapely.Geometry | None:
