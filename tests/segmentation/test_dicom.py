@@ -6,7 +6,7 @@ import pytest
 import shapely
 
 from wsi_hf import Slide, segment_slide
-from wsi_hf.segmentation.dicom import DICOM_LESIONS, DICOM_MAP, dicom_source, halvings, write_dicom_lesions
+from wsi_hf.segmentation.formats.dicom import DICOM_LESIONS, DICOM_MAP, dicom_source, halvings, write_dicom_lesions
 
 hd = pytest.importorskip("highdicom", reason="needs highdicom")
 

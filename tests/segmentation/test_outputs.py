@@ -13,8 +13,8 @@ from ome_zarr_models.v05.image import Image as Image_0_5
 from PIL import Image
 
 from wsi_hf import Slide, segment_slide
-from wsi_hf.segmentation.ome_tiff import write_ome_tiff
-from wsi_hf.segmentation.ome_zarr import write_ome_zarr
+from wsi_hf.segmentation.formats.ome_tiff import write_ome_tiff
+from wsi_hf.segmentation.formats.ome_zarr import write_ome_zarr
 from wsi_hf.slides.pyramid import write_pyramid
 
 SQUARE = (3000, 2000, 3070, 2080)

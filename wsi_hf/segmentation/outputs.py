@@ -13,7 +13,7 @@ import zarr
 from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.tiling import Tile
 from wsi_hf.segmentation.calibration import Calibration
-from wsi_hf.segmentation.dicom import (
+from wsi_hf.segmentation.formats.dicom import (
     DICOM_LESIONS,
     DICOM_MAP,
     dicom_source,
@@ -21,9 +21,9 @@ from wsi_hf.segmentation.dicom import (
     write_dicom_lesions,
     write_dicom_map,
 )
+from wsi_hf.segmentation.formats.ome_tiff import write_ome_tiff
+from wsi_hf.segmentation.formats.ome_zarr import open_level, write_ome_zarr
 from wsi_hf.segmentation.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
-from wsi_hf.segmentation.ome_tiff import write_ome_tiff
-from wsi_hf.segmentation.ome_zarr import open_level, write_ome_zarr
 from wsi_hf.segmentation.overlay import write_overlay
 from wsi_hf.slides.outlines.geojson import LEVEL_0, QUPATH
 from wsi_hf.slides.replacing import replacing

@@ -1,0 +1,1 @@
+"""What other programs open: the map as OME-TIFF, OME-Zarr and DICOM."""
