@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_hf.reports.cohort import RECORDS
-from wsi_hf.segmentation.pipeline import slides_in
+from wsi_hf.slides.files import slide_name, slides_in
 from wsi_hf.viewer.evaluated import evaluated_slides
 from wsi_hf.viewer.segmented import segmented_slides
 from wsi_hf.viewer.shown_slide import ShownSlide
@@ -26,7 +26,7 @@ def find_shown_slides(
         ValueError: a folder holds no results.
     """
     rows = {row["slide_id"]: row for row in cohort}
-    moved = {path.stem if path.is_file() else path.name: path for folder in slides for path in slides_in(folder)}
+    moved = {slide_name(path): path for folder in slides for path in slides_in(folder)}
     found: list[ShownSlide] = []
     for folder in folders:
         in_folder: list[ShownSlide] = [*segmented_slides(folder, rows), *_evaluated(folder, rows)]

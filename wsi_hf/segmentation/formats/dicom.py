@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from wsi_hf.slides.annotations import rasterize
+from wsi_hf.slides.files import DICOM, slide_files
 from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,8 @@ MOST_PIXELS = 2**27
 def dicom_source(slide: Slide) -> pydicom.Dataset | None:
     """The header of the DICOM file that holds a slide's finest level; None where the slide is not DICOM, or highdicom
     is not there."""
-    files = sorted(slide.path.glob("*.dcm")) if slide.path.is_dir() else [slide.path]
-    if slide.path.suffix.lower() == ".dcm":
-        files = sorted(slide.path.parent.glob("*.dcm"))
-    elif not slide.path.is_dir():
+    files = [file for file in slide_files(slide.path) if file.suffix.lower() == DICOM]
+    if not files:
         return None
     if find_spec("highdicom") is None:
         logger.info("%s: DICOM outputs need highdicom; pip install wsi_hf[dicom]", slide.slide_id)
