@@ -18,6 +18,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from wsi_hf import WsiTrainer
+from wsi_hf.calibration.calibrating import calibrate_trained
 from wsi_hf.hub.push import push_run
 from wsi_hf.job.network import network_of
 from wsi_hf.job.options import parse_arguments
@@ -54,6 +55,7 @@ def main() -> None:
         return
 
     out, (split, judged) = Path(args.output_dir), slides.judged
+    print("\n".join(calibrate_trained(model, image_processor, slides.validation, out)))  # by the slides' labels alone
     if split:
         rules = job.detection_radius_um, job.include_itc
         print(json.dumps(evaluate_cohort(model, judged, out, image_processor, *rules), indent=1))

@@ -76,7 +76,7 @@ def test_the_calibration_travels_and_a_second_one_takes_up_the_measured_slides(d
     assert {p: p.stat().st_mtime_ns for p in records} == records
     moved = json.loads((tmp_path / "copy" / "config.json").read_text())["calibration"]
     assert moved["rule"] == "sensitivity 0.9"
-    assert moved["slide"]["largest"] == stored["slide"]["largest"]
+    assert moved["slide"]["slope"] == stored["slide"]["slope"]
 
 
 def test_what_cannot_be_calibrated_is_said_and_nothing_is_written(dark_folder, local_slides, tmp_path, caplog):

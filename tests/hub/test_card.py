@@ -40,7 +40,7 @@ def test_it_tells_what_was_trained_on_what_and_for_how_long(run):
     text = str(model_card(run, "org/model", dataset="my slides", dataset_license="cc-by-4.0"))
     assert "my slides. Licence of the data: cc-by-4.0" in text
     assert "| train | 4 | 4 |" in text
-    assert "| evaluation | 2 | 2 |" in text
+    assert "| judged (test) | 2 | 2 |" in text
     assert "| alpha | 2 | alpha = 2 |" in text
     assert "| beta_1 | 1 | beta = (0, 1) |" in text
     assert "| filters | 4 | 32 filters in the first layer |" in text
@@ -82,7 +82,7 @@ def test_every_picture_that_it_shows_is_pushed(hub, run):
     push_run(run, "org/model")
     files = hub.repo("models", "org/model").files()
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", files["README.md"].decode())
-    assert sorted(pictures) == ["froc.png", "overlay.png", "roc.png", "training.png"]
+    assert sorted(pictures) == ["froc.png", "overlay.png", "reliability.png", "roc.png", "training.png"]
     assert set(pictures) <= set(files)
 
 

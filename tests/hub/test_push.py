@@ -15,7 +15,7 @@ from .hub_server import HubServer
 
 EVERYTHING = {
     "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json", "training_args.json",
-    "training.png", "roc.png", "froc.png", "overlay.png", *MODEL_CODE,
+    "training.png", "roc.png", "froc.png", "reliability.png", "overlay.png", *MODEL_CODE,
 }  # fmt: skip
 
 

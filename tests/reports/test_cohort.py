@@ -63,10 +63,12 @@ def test_every_figure_has_its_n_and_its_interval(evaluated):
     metrics = metrics_of(evaluated)
     assert {"slide_auc", "froc", "pixel_average_precision", "dice"} < set(metrics)
     for name, figure in metrics.items():
-        if name not in ("cohort", "model"):
+        if name not in ("cohort", "model", "decision"):
             assert figure["n"] in (2, 4), name
             assert {"value", "ci95"} <= set(figure), name
-    assert metrics["cohort"]["n"] == 4
+    assert (metrics["cohort"]["n"], metrics["cohort"]["split"]) == (4, "test")
+    assert not metrics["decision"]["calibrated"]
+    assert sum(metrics["decision"]["confusion"].values()) == 4
     assert metrics["cohort"]["failed"] == metrics["cohort"]["not_in_froc_and_pixels"] == {}
     assert sum(metrics["cohort"]["mpp_l0"].values()) == 4
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta as beta_distribution
+from transformers import PreTrainedModel
 
+from wsi_hf.calibration.intervals import share_interval
 from wsi_hf.calibration.lesion_limit import LesionLimit, limit_lesions
 from wsi_hf.calibration.likeness import likeness_of
 from wsi_hf.calibration.measuring import Measurer, SlideMeasure
-from wsi_hf.calibration.slide_decision import POOLINGS, Rule, SlideDecision, decide_slides, fit
+from wsi_hf.calibration.slide_decision import Rule, SlideDecision, decide_slides, fit
 from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.segmentation.calibration import Calibration
+from wsi_hf.segmentation.slide_score import POOLED_UM2
 from wsi_hf.slides.replacing import write_text
 
 RECORDS = "_calibration"
@@ -63,18 +66,39 @@ def calibrate(
     return calibration_from(measured, rule, level, false_lesions), failed
 
 
+def calibrate_trained(
+    model: PreTrainedModel, image_processor: WsiImageProcessor, slides: Sequence[Mapping[str, Any]], folder: str | Path
+) -> list[str]:
+    """Calibrate a model at the end of its training and write that into its folder's config.json.
+
+    Args:
+        slides: the validation slides.
+        folder: where the trained model lies.
+
+    Returns:
+        What came of it, in sentences; a model that cannot be calibrated stays as it is.
+    """
+    try:
+        calibration, _ = calibrate(PixelNetwork(model, image_processor), slides, folder)
+    except ValueError as error:
+        return [f"The model is not calibrated: {error}."]
+    model.config.calibration = calibration.to_config()
+    save_calibration(folder, calibration)
+    return list(certainty(calibration))
+
+
 def calibration_from(
     slides: Sequence[SlideMeasure], rule: Rule = "balanced accuracy", level: float = 0.0, false_lesions: float = 0.25
 ) -> Calibration:
     """Set the operating points from measured slides."""
     labels = np.array([slide.label for slide in slides])
-    margins = np.array([[slide.margin, slide.robust_margin] for slide in slides])
-    decision = decide_slides(labels, margins, rule, level)
+    pooled = {area: np.array([slide.pooled[area] for slide in slides]) for area in POOLED_UM2}
+    decision = decide_slides(labels, pooled, rule, level)
     limit = limit_lesions(slides, false_lesions)
-    slope = fit(labels, margins, np.array(POOLINGS["largest pixel"]))[0]
+    slope = fit(labels, pooled[0.0])[0]
     return Calibration(
-        largest=decision.largest,
-        robust=decision.robust,
+        area_um2=decision.area_um2,
+        slope=decision.slope,
         bias=decision.bias,
         temperature=1 / max(slope, 0.05),  # a pixel fades as fast as its slide's probability
         shift=limit.shift,
@@ -95,23 +119,15 @@ def save_calibration(model_folder: str | Path, calibration: Calibration) -> None
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def proportion(hits: int, n: int) -> dict[str, Any]:
-    """A share with its exact 95 % interval (Clopper and Pearson)."""
-    low = 0.0 if hits == 0 else float(beta_distribution.ppf(0.025, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta_distribution.ppf(0.975, hits + 1, n - hits))
-    return {"value": hits / n, "ci95": [low, high], "n": n}
-
-
 def _expected(
     labels: NDArray[np.int64], decision: SlideDecision, limit: LesionLimit, false_lesions: float
 ) -> dict[str, Any]:
     """What a user may expect of further slides: cross-validated rates with their intervals, bounds on lesions."""
     called = decision.held_out >= 0
     return {
-        "sensitivity": proportion(int(called[labels == 1].sum()), int((labels == 1).sum())),
-        "specificity": proportion(int((~called)[labels == 0].sum()), int((labels == 0).sum())),
-        "pooling": decision.pooling,
-        "log_loss": decision.losses,
+        "sensitivity": _rate(called[labels == 1]),
+        "specificity": _rate(~called[labels == 0]),
+        "log_loss": {f"{area:g} um2": loss for area, loss in decision.losses.items()},
         "false_lesions": {
             "wanted": false_lesions,
             "bound": limit.bound,
@@ -125,12 +141,18 @@ def _expected(
     }
 
 
+def _rate(right: NDArray[np.bool_]) -> dict[str, Any]:
+    hits, n = int(right.sum()), len(right)
+    return {"value": hits / n, "ci95": list(share_interval(hits, n)), "n": n}
+
+
 def certainty(calibration: Calibration) -> Iterator[str]:
     """What the calibration is, and how sure one can be of it, in sentences."""
     facts, benign, malignant = calibration.expected, calibration.n_benign, calibration.n_malignant
+    area = calibration.area_um2
     yield (
         f"Calibrated on {benign} benign and {malignant} malignant slides; operating point: {calibration.rule}; "
-        f"a slide's probability follows its {facts['pooling']}."
+        f"a slide's probability follows its largest {'pixel' if not area else f'{area:g} um2 of margins'}."
     )
     for name in ("sensitivity", "specificity"):
         rate, (low, high) = facts[name]["value"], facts[name]["ci95"]

@@ -23,7 +23,7 @@ from wsi_hf.slides.replacing import write_text
 
 logger = logging.getLogger(__name__)
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 SMALLEST_UM2 = 100.0
 """Smaller groups of pixels are no lesion at any threshold."""
 MOST_LESIONS = 48
@@ -39,7 +39,7 @@ class SlideMeasure:
     Attributes:
         slide_id: its name.
         label: 0 benign, 1 malignant.
-        margin, robust_margin: its largest margin, and the mean of its largest 500 um2 of margins.
+        pooled: mean of its largest margins that fill an area, {area in um2: mean}; 0 is the largest alone.
         mpp: um per level-0 pixel.
         areas_um2: {threshold: areas of its lesions}, from the largest of `THRESHOLDS` that has any down to the first
             with more than MOST_LESIONS, or the last.
@@ -48,11 +48,14 @@ class SlideMeasure:
 
     slide_id: str
     label: int
-    margin: float
-    robust_margin: float
+    pooled: dict[float, float]
     mpp: float
     areas_um2: dict[float, list[float]]
     looks: list[float] | None
+
+    @property
+    def margin(self) -> float:
+        return self.pooled[0.0]
 
     def lesions(self, smallest_um2: float) -> np.ndarray:
         """How many lesions of at least this area there are at each of THRESHOLDS, never fewer at a lower one."""
@@ -110,8 +113,7 @@ class Measurer:
         measure = SlideMeasure(
             slide_id=row["slide_id"],
             label=row["label"],
-            margin=segmented.margin,
-            robust_margin=segmented.robust_margin,
+            pooled=segmented.pooled_margins,
             mpp=slide.mpp,
             areas_um2=lesion_areas(segmented),
             looks=None if looks is None else looks.tolist(),
@@ -138,5 +140,6 @@ def lesion_areas(segmented: SlideSegmentation) -> dict[float, list[float]]:
 
 def _from_json(record: dict[str, Any], row: Mapping[str, Any]) -> SlideMeasure:
     facts = {name: value for name, value in record.items() if name != "made_of"}
-    facts["areas_um2"] = {float(threshold): areas for threshold, areas in record["areas_um2"].items()}
+    for name in ("areas_um2", "pooled"):
+        facts[name] = {float(key): value for key, value in record[name].items()}
     return SlideMeasure(**facts | {"slide_id": row["slide_id"], "label": row["label"]})

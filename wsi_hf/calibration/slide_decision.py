@@ -1,5 +1,6 @@
 """The slide's probability: a logistic curve over its margins (Platt), and the operating point at 0.5."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,98 +10,93 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 Rule = Literal["balanced accuracy", "sensitivity", "specificity"]
-POOLINGS = {"largest pixel": (True, False), "robust mean": (False, True), "both": (True, True)}
-"""Which of the two margins a slide's probability rises with: (largest, robust). The paper's first."""
 PRIOR_SLOPE = 0.01
 """Weight of a small slope: keeps it finite where the classes do not overlap, and hardly touches it elsewhere."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlideDecision:
-    """logit P(malignant) = largest * largest margin + robust * robust margin + bias.
+    """logit P(malignant) = slope * mean of the largest margins that fill area_um2 + bias.
 
     Attributes:
-        largest, robust, bias: see above; 0.5 is the operating point.
-        pooling: of POOLINGS.
-        losses: cross-validated log loss of every pooling.
+        area_um2, slope, bias: see above; 0.5 is the operating point.
+        losses: cross-validated log loss of every area.
         held_out: logits of the slides, each from the others alone, the operating point at 0, shape (n,).
         note: where a rule could not be kept.
     """
 
-    largest: float
-    robust: float
+    area_um2: float
+    slope: float
     bias: float
-    pooling: str
-    losses: dict[str, float]
+    losses: dict[float, float]
     held_out: NDArray[np.float64]
     note: str = ""
 
 
 def decide_slides(
-    labels: NDArray[np.int64], margins: NDArray[np.float64], rule: Rule = "balanced accuracy", level: float = 0.0
+    labels: NDArray[np.int64],
+    pooled: Mapping[float, NDArray[np.float64]],
+    rule: Rule = "balanced accuracy",
+    level: float = 0.0,
 ) -> SlideDecision:
     """Fit the curve, choose the pooling by leaving out one slide at a time, and set the operating point.
 
     Both classes weigh the same, whatever their numbers, so that 0.5 is where a slide is as likely among malignant as
-    among benign ones: the best balanced accuracy. The paper's largest pixel is kept unless another pooling is better by
-    more than the standard error of the difference.
+    among benign ones: the best balanced accuracy. The smallest area is kept unless a larger one is better by more than
+    the standard error of the difference.
 
     Args:
         labels: 0 benign, 1 malignant, shape (n,).
-        margins: largest and robust margin of each slide, shape (n, 2).
+        pooled: margins of the slides, shape (n,), for each area that they may be pooled over, the smallest first; the
+            paper's largest pixel is the area 0.
         rule, level: what the operating point keeps; for "sensitivity" and "specificity", on further slides, with the
             share `level` (conformal: a slide of n + 1 stands below the k-th lowest with chance k / (n + 1)).
 
     Raises:
         ValueError: the margins do not tell malignant slides from benign ones.
     """
-    if np.ptp(margins[:, 0]) == 0:
+    if all(np.ptp(margins) == 0 for margins in pooled.values()):
         raise ValueError("the margins of all slides are equal: there is nothing to calibrate")
-    held_out = {name: _held_out(labels, margins, np.array(used)) for name, used in POOLINGS.items()}
-    losses = {name: _losses(labels, logits) for name, logits in held_out.items()}
-    pooling = "largest pixel"
-    for name in ("robust mean", "both"):
-        gain = losses[pooling] - losses[name]
+    held_out = {area: _held_out(labels, margins) for area, margins in pooled.items()}
+    losses = {area: _losses(labels, logits) for area, logits in held_out.items()}
+    area = min(pooled)
+    for other in pooled:
+        gain = losses[area] - losses[other]
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):
-            pooling = name
-    largest, robust, bias = fit(labels, margins, np.array(POOLINGS[pooling]))
-    if largest + robust < 1e-6:
+            area = other
+    slope, bias = fit(labels, pooled[area])
+    if slope < 1e-6:
         raise ValueError("malignant slides do not have larger margins than benign ones: the model cannot be calibrated")
-    decision = SlideDecision(
-        largest, robust, bias, pooling, {name: float(loss.mean()) for name, loss in losses.items()}, held_out[pooling]
-    )
-    return decision if rule == "balanced accuracy" else _moved(decision, labels, margins, rule, level)
+    means = {area: float(loss.mean()) for area, loss in losses.items()}
+    decision = SlideDecision(area, slope, bias, means, held_out[area])
+    return decision if rule == "balanced accuracy" else _moved(decision, labels, pooled[area], rule, level)
 
 
-def fit(labels: NDArray[np.int64], margins: NDArray[np.float64], used: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Fit (largest, robust, bias) by penalised maximum likelihood, slopes >= 0, with Platt's targets."""
+def fit(labels: NDArray[np.int64], margins: NDArray[np.float64]) -> tuple[float, float]:
+    """Fit (slope, bias) by penalised maximum likelihood, slope >= 0, with Platt's targets."""
     n = np.array([(labels == 0).sum(), (labels == 1).sum()])
     target = np.where(labels == 1, (n[1] + 1) / (n[1] + 2), 1 / (n[0] + 2))
-    weight = (0.5 / n)[labels]
-    centre, scale = margins.mean(axis=0), margins[:, used].std() or 1.0
-    x = (margins - centre) / scale * used
+    weight, prior = (0.5 / n)[labels], PRIOR_SLOPE / len(labels)
+    centre, scale = margins.mean(), margins.std() or 1.0
+    x = (margins - centre) / scale
 
     def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        logit = x @ w[:2] + w[2]
+        logit = w[0] * x + w[1]
         error = weight * (expit(logit) - target)
         value = -(weight * (target * log_expit(logit) + (1 - target) * log_expit(-logit))).sum()
-        return value + PRIOR_SLOPE / len(x) * (w[:2] @ w[:2]), np.array(
-            [*(error @ x + 2 * PRIOR_SLOPE / len(x) * w[:2]), error.sum()]
-        )
+        return value + prior * w[0] ** 2, np.array([error @ x + 2 * prior * w[0], error.sum()])
 
-    bounds = [(0, None if use else 0) for use in used] + [(None, None)]
-    slope_0, slope_1, bias = minimize(loss, [*used.astype(float), 0.0], jac=True, bounds=bounds).x
-    slopes = np.array([slope_0, slope_1]) / scale
-    return float(slopes[0]), float(slopes[1]), float(bias - slopes @ centre)
+    slope, bias = minimize(loss, [1.0, 0.0], jac=True, bounds=[(0, None), (None, None)]).x
+    return float(slope / scale), float(bias - slope / scale * centre)
 
 
-def _held_out(labels: NDArray[np.int64], margins: NDArray[np.float64], used: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _held_out(labels: NDArray[np.int64], margins: NDArray[np.float64]) -> NDArray[np.float64]:
     """The logit of each slide by the curve of the others, in up to 40 parts."""
     logits, parts = np.empty(len(labels)), min(len(labels), 40)
     for part in range(parts):
         out = np.arange(len(labels)) % parts == part
-        largest, robust, bias = fit(labels[~out], margins[~out], used)
-        logits[out] = margins[out] @ (largest, robust) + bias
+        slope, bias = fit(labels[~out], margins[~out])
+        logits[out] = slope * margins[out] + bias
     return logits
 
 
@@ -114,7 +110,7 @@ def _moved(
     decision: SlideDecision, labels: NDArray[np.int64], margins: NDArray[np.float64], rule: Rule, level: float
 ) -> SlideDecision:
     """Move the operating point to where a share `level` of one class will be on its side of it."""
-    logits = margins @ (decision.largest, decision.robust) + decision.bias
+    logits = decision.slope * margins + decision.bias
     side = 1.0 if rule == "sensitivity" else -1.0
     own = np.sort(side * logits[labels == (rule == "sensitivity")])
     allowed = int(np.floor((1 - level) * (len(own) + 1) + 1e-9))  # slides of the class on the wrong side

@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import shapely
 from shapely import MultiPolygon
 from tqdm.auto import tqdm
 
@@ -21,16 +22,20 @@ from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.reading import read_contained
+from wsi_hf.inference.tiling import Tile
+from wsi_hf.segmentation.calibration import Calibration, calibration_of
+from wsi_hf.segmentation.lesions import Lesion, find_lesions
 from wsi_hf.segmentation.outputs import describe_damages
 from wsi_hf.segmentation.provenance import mask_fingerprint, model_fingerprint, slide_fingerprint
-from wsi_hf.segmentation.segmentation import segment_slide
+from wsi_hf.segmentation.segmentation import segment_slide, smallest_area
+from wsi_hf.segmentation.slide_score import AREA_UM2, POOLED_UM2
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.outlines.outline_files import read_outline
 from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Of the records; others are not taken up."""
 PICTURE_PX = 768
 
@@ -72,7 +77,12 @@ class Judge:
         self.network, self.folder, self.settings = network, folder, settings or JudgingSettings()
         self.mpp, self.reading = mpp, reading
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._model = {"fingerprint": model_fingerprint(network), "dtype": str(network.dtype)}
+        self._calibration = calibration_of(network.config)
+        self._model = {
+            "fingerprint": model_fingerprint(network),
+            "dtype": str(network.dtype),
+            "calibration": self._calibration and self._calibration.to_config(),
+        }
 
     def judge_all(self, rows: Sequence[Mapping[str, Any]], progress: bool = True) -> dict[str, str]:
         """Judge the rows of a cohort that are not judged yet; one bad slide is reported and the rest goes on.
@@ -121,18 +131,34 @@ class Judge:
             self.network, slide, tissue=row.get("tissue") or "auto", keep_margins=True, **self.reading
         )  # type: ignore[arg-type]
         assert segmented.margins is not None
-        maps = JudgedMaps(segmented.margins, segmented.probabilities, self.network.mpp)
+        maps = JudgedMaps(
+            segmented.margins, segmented.probabilities, self.network.mpp, self._calibration, segmented.lesions
+        )
         not_analysed = describe_damages(segmented.damages, segmented.downsample)
-        return judge_maps(row, slide, outline, maps, self.settings, not_analysed)
+        record = judge_maps(row, slide, outline, maps, self.settings, not_analysed)
+        return replace(record, warnings=segmented.warnings)
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedMaps:
-    """A slide's margins l1 - l0 (-inf where not analysed) and P(malignant), both (H, W), and their um per pixel."""
+    """A slide's margins l1 - l0 (-inf where not analysed) and P(malignant), both (H, W), and their um per pixel.
+
+    calibration: of the model that made them. lesions: of the map at P = 0.5; found here where they are not given.
+    """
 
     margins: MapLike
     probabilities: MapLike
     mpp: float
+    calibration: Calibration | None = None
+    lesions: list[Lesion] | None = None
+
+    def found_lesions(self, downsample: float) -> list[Lesion]:
+        if self.lesions is not None:
+            return self.lesions
+        blocks = [(rows.start, rows.stop) for rows, _ in row_blocks(self.probabilities.shape)]
+        tiles = [Tile(0, top, self.probabilities.shape[1], stop - top, i) for i, (top, stop) in enumerate(blocks)]
+        smallest = smallest_area(self.calibration, None) / self.mpp**2
+        return find_lesions(self.probabilities, tiles, 0.5, smallest, downsample)
 
 
 def judge_maps(
@@ -145,14 +171,18 @@ def judge_maps(
 ) -> SlideRecord:
     """Compare a slide's maps, whoever made them, with its label and outline."""
     ratio, picture_mpp = maps.mpp / slide.mpp, slide.mpp * max(1.0, max(slide.dimensions_l0) / PICTURE_PX)
-    pixels = None
+    pixels, calibration = None, maps.calibration
+    scale = (calibration.temperature, calibration.shift) if calibration else (1.0, 0.0)
+    margin = max(float(read_block(maps.margins, block).max()) for block in row_blocks(maps.margins.shape))
+    pooled = {area: robust_margin(maps.margins, maps.mpp, area) if area else margin for area in POOLED_UM2}
+    lesions = maps.found_lesions(ratio)
     if outline is not None and row["exhaustive"]:
-        pixels = _count(slide, maps.margins, outline, ratio, settings.band_um)
+        pixels = _count(slide, maps.margins, outline, ratio, settings.band_um, scale[1])
     return SlideRecord(
         slide_id=row["slide_id"],
         label=row["label"],
-        margin=max(float(read_block(maps.margins, block).max()) for block in row_blocks(maps.margins.shape)),
-        robust_margin=robust_margin(maps.margins, maps.mpp),
+        margin=margin,
+        robust_margin=pooled[AREA_UM2],
         mpp=slide.mpp,
         dimensions_l0=slide.dimensions_l0,
         exhaustive=row["exhaustive"],
@@ -164,13 +194,26 @@ def judge_maps(
         pixels=pixels,
         image=read_contained(slide, (0, 0), slide.size_px(picture_mpp), picture_mpp, spot=16)[0],
         heat=reduce_map(maps.probabilities, PICTURE_PX),
+        slide_probability=calibration.slide_probability(pooled) if calibration else None,
+        scale=scale,
+        lesions_um2=[lesion.pixels * maps.mpp**2 for lesion in lesions],
+        truth_um2=_touched(outline, lesions, slide.mpp) if outline is not None and row["label"] else [],
     )
 
 
-def _count(slide: Slide, margins: MapLike, outline: MultiPolygon, ratio: float, band_um: float) -> PixelCounts:
+def _touched(outline: MultiPolygon, lesions: list[Lesion], mpp: float) -> list[tuple[float, bool]]:
+    """(area in um2, whether a lesion of the map touches it) of each annotated lesion."""
+    tree = shapely.STRtree([polygon for lesion in lesions for polygon in lesion.polygons])
+    parts = shapely.get_parts(shapely.union_all(shapely.get_parts(outline)))
+    return [(part.area * mpp**2, bool(len(tree.query(part, predicate="intersects")))) for part in parts]
+
+
+def _count(
+    slide: Slide, margins: MapLike, outline: MultiPolygon, ratio: float, band_um: float, cut: float
+) -> PixelCounts:
     band = outline.boundary.buffer(band_um / slide.mpp) if not outline.is_empty else MultiPolygon()
     truth, ignore = (PolygonMask(area, margins.shape, ratio) for area in (outline, band))
-    return count_pixels(slide.slide_id, margins, truth, ignore if band_um else None, margins=True)
+    return count_pixels(slide.slide_id, margins, truth, ignore if band_um else None, margins=True, cut=cut)
 
 
 def outline_of(row: Mapping[str, Any], offset_l0: tuple[float, float] = (0, 0)) -> MultiPolygon | None:

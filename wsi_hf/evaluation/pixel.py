@@ -71,6 +71,7 @@ def count_pixels(
     ignore: MapLike | None = None,
     threshold: float = 0.5,
     margins: bool = False,
+    cut: float = 0.0,
 ) -> PixelCounts:
     """Read one slide.
 
@@ -80,14 +81,13 @@ def count_pixels(
             logit margins l1 - l0, -inf where not analysed.
         truth: True where there is tumour, shape (H, W).
         ignore: True in the outlines' uncertainty band (see `outline_band`), shape (H, W).
-        threshold: a pixel with at least this probability is predicted malignant.
-        margins: what `scores` are.
+        threshold: a pixel with at least this probability is predicted malignant, with `margins` one of at least `cut`.
     """
     for name, other in (("truth", truth), ("ignore", ignore)):
         if other is not None and tuple(other.shape) != tuple(scores.shape):
             raise ValueError(f"{slide_id}: {name} has shape {other.shape}, the map {scores.shape}")
     histogram, confusion = np.zeros(4 * N_CODES, np.int64), np.zeros(8, np.int64)
-    lowest, least = (-np.inf, np.log(threshold / (1 - threshold))) if margins else (0.0, threshold)
+    lowest, least = (-np.inf, cut) if margins else (0.0, threshold)
     for block in row_blocks(tuple(scores.shape)):
         score = read_block(scores, block)
         _check_scores(score, slide_id, margins)

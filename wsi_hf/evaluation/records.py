@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class SlideRecord:
         pixels: its pixels, counted; None where they cannot be judged.
         image: thumbnail, uint8, shape (H, W, 3).
         heat: P(malignant), shrunk for display, shape (h, w).
+        slide_probability: P(slide is malignant) by the model's calibration; None where it has none.
+        scale: (temperature, shift) of the pixels' probabilities.
+        lesions_um2: areas of the lesions that are outlined on the map.
+        truth_um2: (area, whether an outlined lesion touches it) of each annotated lesion.
+        warnings: what to know before believing it.
     """
 
     slide_id: str
@@ -58,6 +63,11 @@ class SlideRecord:
     pixels: PixelCounts | None
     image: NDArray[np.uint8]
     heat: NDArray[np.float32]
+    slide_probability: float | None = None
+    scale: tuple[float, float] = (1.0, 0.0)
+    lesions_um2: list[float] = field(default_factory=list)
+    truth_um2: list[tuple[float, bool]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def located(self) -> bool:
@@ -66,12 +76,28 @@ class SlideRecord:
 
     @property
     def score(self) -> float:
-        """Largest P(malignant); float64, distinct up to a margin of 36."""
+        """P(slide is malignant), 0.5 being the operating point; without a calibration, the raw score."""
+        return self.raw_score if self.slide_probability is None else self.slide_probability
+
+    @property
+    def raw_score(self) -> float:
+        """The paper's: the network's largest P(malignant); float64, distinct up to a margin of 36."""
         return float(expit(self.margin))
+
+    @property
+    def verdict(self) -> str:
+        """The slide's label and what the model calls it, with its probability."""
+        truth, called = ("benign", "malignant")[self.label], ("benign", "malignant")[self.score >= 0.5]
+        return f"{truth}, called {called} ({self.score:.2f})"
+
+    def pixel_probability(self, margins: NDArray[np.floating]) -> NDArray[np.floating]:
+        """P(malignant) of pixels as the maps show it."""
+        temperature, shift = self.scale
+        return expit((margins - shift) / temperature)
 
     def panel(self) -> OverlayPanel:
         """Give the slide as a picture's panel."""
-        title = f"{self.slide_id}: {('benign', 'malignant')[self.label]}, score {self.score:.3f}"
+        title = f"{self.slide_id}: {self.verdict}"
         mpp = self.mpp * self.dimensions_l0[0] / self.image.shape[1]
         return OverlayPanel(self.image, self.heat, self.outline, title, self.dimensions_l0, mpp)
 
@@ -93,7 +119,10 @@ class SlideRecord:
             np.savez_compressed(file, **arrays)
 
 
-FACTS = ("slide_id", "label", "margin", "robust_margin", "mpp", "dimensions_l0", "exhaustive", "not_analysed")
+FACTS = (
+    *("slide_id", "label", "margin", "robust_margin", "mpp", "dimensions_l0", "exhaustive", "not_analysed"),
+    *("slide_probability", "scale", "lesions_um2", "truth_um2", "warnings"),
+)
 COUNTS = ("place", "count", "confusion")
 
 

@@ -1,18 +1,15 @@
 """All figures of a cohort, from the records of its slides."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from wsi_hf.cohorts.camelyon16 import LABELS
-from wsi_hf.evaluation.estimates import json_number
+from wsi_hf.evaluation.decision import decision_figures
 from wsi_hf.evaluation.froc.curve import Convention, FrocResult
 from wsi_hf.evaluation.froc.detection_files import write_detections
 from wsi_hf.evaluation.froc.interval import FrocInterval, froc_interval
@@ -21,44 +18,10 @@ from wsi_hf.evaluation.froc.scoring import froc
 from wsi_hf.evaluation.pixel import PixelResult, PixelScores
 from wsi_hf.evaluation.records import SlideRecord
 from wsi_hf.evaluation.roc import RocResult, roc_auc
+from wsi_hf.evaluation.slide_rows import SlideRow
 from wsi_hf.evaluation.summary import metrics, roc_figure
+from wsi_hf.segmentation.calibration import UNCALIBRATED
 from wsi_hf.segmentation.slide_score import AREA_UM2
-from wsi_hf.slides.names import no_formula
-from wsi_hf.slides.replacing import replacing
-
-
-@dataclass(frozen=True)
-class SlideRow:
-    """One line of slides.csv.
-
-    Attributes:
-        slide_id: its name.
-        label: benign or malignant.
-        score: its largest P(malignant).
-        margin: the logit margin of that, by which slides are ranked.
-        error: share of the slides of the other label that stand on the wrong side of it, ties half: 0 is perfect. On
-            malignant slides its mean is 1 - AUC, and on benign ones too. NaN without slides of the other label.
-        lesions: number that FROC counts.
-        found: how many of them a detection of P >= 0.5 hit.
-        false_positives: detections of P >= 0.5 that hit nothing.
-        average_precision: of its pixels.
-        dice: of its pixels.
-        mpp: um per level-0 pixel.
-        note: what is particular about it.
-    """
-
-    slide_id: str
-    label: str
-    score: float
-    margin: float
-    error: float
-    lesions: int | None
-    found: int | None
-    false_positives: int | None
-    average_precision: float
-    dice: float
-    mpp: float
-    note: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +36,7 @@ class Evaluation:
         froc: over those whose tumour is outlined wholly, and benign ones.
         interval: of FROC.
         pixels: over the same slides as FROC.
+        split: which slides of the cohort were judged.
     """
 
     records: dict[str, SlideRecord]
@@ -82,12 +46,14 @@ class Evaluation:
     froc: FrocResult
     interval: FrocInterval
     pixels: PixelResult = field(repr=False)
+    split: str = "unknown"
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Give what metrics.json holds: the figures, and under "cohort" which slides stand behind them."""
         figures = metrics(self.roc, self.froc, self.interval, self.pixels)
         robust = {"area_um2": AREA_UM2}
-        return figures | {"slide_auc_robust": roc_figure(self.robust_roc) | robust, "cohort": self._cohort()}
+        figures |= {"slide_auc_robust": roc_figure(self.robust_roc) | robust} | decision_figures(self.records)
+        return figures | {"cohort": self._cohort()}
 
     def rows(self) -> list[SlideRow]:
         """Give one row a slide, the worst first."""
@@ -99,6 +65,7 @@ class Evaluation:
     def _cohort(self) -> dict[str, Any]:
         scanners = [f"{record.mpp:.3f}" for record in self.records.values()]
         return {
+            "split": self.split,
             "n": len(self.records),
             "n_malignant": sum(record.label for record in self.records.values()),
             "not_in_froc_and_pixels": {
@@ -121,18 +88,24 @@ class Evaluation:
     def _row(self, record: SlideRecord, error: float) -> SlideRow:
         findings = self.froc.lesions.get(record.slide_id)
         pixels = self.pixels.slides.get(record.slide_id)
-        spots = len(record.not_analysed)
+        spots, cut = len(record.not_analysed), record.scale[1]
         notes = [_why_not_located(record)] if not record.located else []
         notes += [f"{spots} spots not analysed"] if spots else []
+        notes += [warning for warning in record.warnings if warning != UNCALIBRATED]  # which is said once, for all
         return SlideRow(
             slide_id=record.slide_id,
             label=LABELS[record.label],
+            called=LABELS[record.score >= 0.5],
             score=record.score,
+            raw_score=record.raw_score,
             margin=record.margin,
             error=float(error),
+            outlined=len(record.lesions_um2),
             lesions=len(findings.best_score) if findings else None,
-            found=sum(score is not None and score >= 0 for score in findings.best_score.values()) if findings else None,
-            false_positives=int((findings.false_positives >= 0).sum()) if findings else None,
+            found=sum(s is not None and s >= record.scale[1] for s in findings.best_score.values())
+            if findings
+            else None,
+            false_positives=int((findings.false_positives >= cut).sum()) if findings else None,
             average_precision=pixels.average_precision if pixels else np.nan,
             dice=pixels.dice if pixels else np.nan,
             mpp=record.mpp,
@@ -145,6 +118,7 @@ def evaluate_records(
     failed: Mapping[str, str] | None = None,
     convention: Convention = "challenge",
     include_itc: bool = False,
+    split: str = "unknown",
 ) -> Evaluation:
     """Compute all figures with their intervals.
 
@@ -153,6 +127,7 @@ def evaluate_records(
         failed: {slide_id: why it could not be}.
         convention: of FROC, "challenge" or "release".
         include_itc: FROC counts isolated tumour cells as lesions, against the challenge's rule.
+        split: which slides of the cohort they are.
     """
     if not records:
         reasons = "".join(f"\n{name}: {why}" for name, why in (failed or {}).items())
@@ -174,20 +149,8 @@ def evaluate_records(
         froc=curve,
         interval=froc_interval(curve),
         pixels=pixels.result(),
+        split=split,
     )
-
-
-def write_slide_rows(path: Path, rows: list[SlideRow]) -> None:
-    """Write slides.csv under a temporary name and rename it; what is undefined stays empty."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(column.name for column in fields(SlideRow))
-    for row in rows:
-        table.writerow(
-            json_number(value) if isinstance(value, float) else no_formula(value) for value in asdict(row).values()
-        )  # None becomes an empty field
-    with replacing(path) as part:
-        part.write_text(text.getvalue(), encoding="utf-8")
 
 
 def write_detection_folder(folder: Path, records: Mapping[str, SlideRecord]) -> None:
@@ -198,7 +161,7 @@ def write_detection_folder(folder: Path, records: Mapping[str, SlideRecord]) -> 
             path.unlink()
     for name, record in records.items():
         margin, places = np.split(record.detections, [1], axis=1)
-        write_detections(folder / f"{name}.csv", np.hstack([expit(margin), places]))
+        write_detections(folder / f"{name}.csv", np.hstack([record.pixel_probability(margin), places]))
 
 
 class _Masks(Mapping[str, NDArray[np.uint8] | None]):

@@ -18,4 +18,4 @@ def robust_margin(margins: MapLike, mpp: float, area_um2: float = AREA_UM2) -> f
     largest = LargestMargins(mpp, area_um2)
     for block in row_blocks(margins.shape):
         largest.add(read_block(margins, block))
-    return largest.mean
+    return largest.mean(area_um2)

@@ -1,6 +1,5 @@
 """The model card, rendered from what a run left in its folder: it tells what was measured and what was not."""
 
-import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +7,18 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .card_tables import compute, escape, hyperparameters, judged_split, shown, slide_rows
 from .run_files import ARGUMENTS, CONFIG, CURVES, METRICS, OVERLAY, SUMMARY, read_json
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 TASK = ("image-segmentation", "Whole-slide segmentation from slide labels")
 METRIC_NAMES = {  # key in metrics.json -> (type on the Hub, what it is called)
+    "sensitivity": ("recall", "sensitivity at the operating point"),
+    "specificity": ("specificity", "specificity at the operating point"),
+    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy at the operating point"),
+    "calibration_error": ("expected_calibration_error", "expected calibration error of the slide probability"),
+    "false_lesions": ("false_lesions", "false lesions a benign slide"),
+    "lesions_found": ("lesions_found", "share of lesions over 500 um2 that are found"),
     "slide_auc": ("roc_auc", "slide ROC AUC"),
     "slide_auc_robust": ("roc_auc", "slide ROC AUC by the mean of the largest pixels"),
     "froc": ("froc", "FROC, mean sensitivity at 1/4 to 8 false positives a slide"),
@@ -20,41 +26,17 @@ METRIC_NAMES = {  # key in metrics.json -> (type on the Hub, what it is called)
     "dice": ("dice", "pixel Dice at P = 0.5"),
     "dice_malignant": ("dice", "pixel Dice at P = 0.5, malignant slides"),
 }
-SYNTHETIC = "synthetic slides"
-# Argument of the training or of the configuration -> the paper's words.
-PAPER = {
-    "filters": "32 filters in the first layer",
-    "depth": "not said",
-    "mpp": "1 um a pixel",
-    "smoothing": "none",
-    "eta": "eta = 50",
-    "beta_0": "beta = (0, 1)",
-    "beta_1": "beta = (0, 1)",
-    "beta_1_warmup_start": "no warm-up",
-    "beta_1_warmup_steps": "no warm-up",
-    "alpha": "alpha = 2",
-    "dynamic_sampling": "dynamic sampling",
-    "draw_from": "the latest probability map",
-    "max_epochs_unmapped": "every slide at least once every N epochs",
-    "augment_rotate": "rotation",
-    "augment_mirror": "mirroring",
-    "augment_elastic_px": "elastic deformation",
-    "augment_stain": "colour jitter",
-    "augment_colour": "colour jitter",
-    "patch_size": "not said",
-    "shuffle_buffer": "a shuffle buffer, size not said",
-    "slides_per_round": "not said",
-    "steps_per_round": "synchronously and in parallel",
-    "per_device_train_batch_size": "not said",
-    "gradient_accumulation_steps": "not said",
-    "max_steps": "not said",
-    "optim": "not said",
-    "learning_rate": "not said",
-    "lr_scheduler_type": "not said",
-    "weight_decay": "not said",
-    "bf16": "not said",
-    "seed": "not said",
+AT_OPERATING_POINT = (
+    *("sensitivity", "specificity", "balanced_accuracy", "calibration_error", "false_lesions", "lesions_found"),
+    *("dice", "dice_malignant", "dice_outside_band", "dice_malignant_outside_band", "decision"),
+)
+"""What changes when a model is calibrated anew; rankings do not."""
+JUDGED = {
+    "test": "test slides, which neither the training nor any choice saw",
+    "validation": "validation slides, not test slides: the training may have been chosen by them, the calibration was",
+    "train": "slides that the model was trained on",
 }
+SYNTHETIC = "synthetic slides"
 
 
 def model_card(
@@ -78,6 +60,7 @@ def model_card(
     """
     folder = Path(folder)
     config, arguments, summary, metrics = (read_json(folder / name) for name in (CONFIG, ARGUMENTS, SUMMARY, METRICS))
+    metrics, stale = _of_this_calibration(metrics, config)
     dataset = dataset or summary.get("dataset")
     on_hub = bool(dataset and re.fullmatch(r"[\w.-]+/[\w.-]+", dataset))
     results = eval_results(metrics, dataset)
@@ -101,16 +84,21 @@ def model_card(
         architecture=escape((config.get("architectures") or ["unknown"])[0]),
         mpp=escape(read_json(folder / "preprocessor_config.json").get("mpp", config.get("mpp", "unknown"))),
         labels=[escape(label) for label in (config.get("id2label") or {}).values()],
+        judged=JUDGED.get(judged_split(metrics), "slides of a split that was not recorded"),
+        split=escape(judged_split(metrics)),
+        calibration=_calibration(config.get("calibration")),
+        stale=stale,
+        confusion={name: escape(n) for name, n in metrics.get("decision", {}).get("confusion", {}).items()},
         figures=[_figure_row(name, figure) for name, figure in metrics.items() if _is_figure(figure)],
-        validation={key: escape(_shown(value)) for key, value in (summary.get("validation") or {}).items()},
+        validation={key: escape(shown(value)) for key, value in (summary.get("validation") or {}).items()},
         rules=_rules(metrics.get("froc", {})),
         dataset=escape(dataset) if dataset else None,
         dataset_license=escape(dataset_license or summary.get("dataset_license") or "not stated by the publisher"),
         auto_encoder=auto_encoder,
         synthetic=dataset == SYNTHETIC,
-        slides=_slide_rows(summary.get("slides") or {}, metrics),
-        hyperparameters=_hyperparameters(arguments, config),
-        compute=_compute(summary, arguments, config.get("initialized_from") or {}),
+        slides=slide_rows(summary.get("slides") or {}, metrics),
+        hyperparameters=hyperparameters(arguments, config),
+        compute=compute(summary, arguments, config.get("initialized_from") or {}),
         license=escape(license),
         travels="auto_map" in config,
         arguments=ARGUMENTS if arguments else None,
@@ -129,7 +117,7 @@ def eval_results(metrics: Mapping[str, Any], dataset: str | None) -> list[EvalRe
             task_name=TASK[1],
             dataset_type=re.sub(r"[^\w./-]+", "-", known.lower()).strip("-") or "unnamed",
             dataset_name=known,
-            dataset_split="test",
+            dataset_split=judged_split(metrics),
             metric_type=METRIC_NAMES[name][0],
             metric_name=f"{METRIC_NAMES[name][1]} (n = {figure['n']} slides{_interval(figure, ', 95 % CI ')})",
             metric_value=round(figure["value"], 4),
@@ -140,10 +128,24 @@ def eval_results(metrics: Mapping[str, Any], dataset: str | None) -> list[EvalRe
     ]
 
 
-def escape(value: object) -> str:
-    """Text that Markdown and HTML show and do not obey: no tags, no links, no table cells, on one line."""
-    text = html.escape(" ".join(str(value).split()), quote=False)
-    return re.sub(r"([\\`*\[\]|{}])", lambda found: f"&#{ord(found[1])};", text)
+def _of_this_calibration(metrics: dict[str, Any], config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The figures that hold for the model as it is calibrated now, and whether some do not."""
+    judged_with = metrics.get("model", {}).get("calibration")
+    now = config.get("calibration") or None
+    if not metrics or judged_with == (now and {name: now.get(name) for name in judged_with or ("version",)}):
+        return metrics, False
+    return {name: figure for name, figure in metrics.items() if name not in AT_OPERATING_POINT}, True
+
+
+def _calibration(stored: Any) -> dict[str, str] | None:
+    """What the card says of the calibration in config.json."""
+    if not isinstance(stored, dict):
+        return None
+    lesions = stored.get("expected", {}).get("false_lesions", {})
+    facts = {name: stored.get(name) for name in ("rule", "n_benign", "n_malignant")}
+    facts |= {name: lesions.get(name) for name in ("bound", "wanted", "met")}
+    facts["likeness"] = bool(stored.get("likeness"))
+    return {name: escape(shown(value)) for name, value in facts.items()}
 
 
 def _is_figure(figure: Any) -> bool:
@@ -174,55 +176,3 @@ def _rules(froc: Mapping[str, Any]) -> str | None:
     if froc.get("include_itc"):
         return "Lesions shorter than 275 um count in the FROC here, which the CAMELYON16 challenge leaves out."
     return "FROC by the rules of the CAMELYON16 challenge."
-
-
-def _slide_rows(slides: Mapping[str, Mapping[str, int]], metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    rows = [{"split": escape(split), **{k: escape(v) for k, v in counts.items()}} for split, counts in slides.items()]
-    test = metrics.get("slide_auc", {})
-    if {"n", "n_malignant"} <= set(test):
-        benign = test["n"] - test["n_malignant"]
-        rows.append({"split": "evaluation", "benign": escape(benign), "malignant": escape(test["n_malignant"])})
-    return rows
-
-
-def _hyperparameters(arguments: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, str]]:
-    values = {**config, **{name: value for name, value in arguments.items() if value is not None}}
-    return [
-        {"name": name, "value": escape(_shown(values[name])), "paper": paper}
-        for name, paper in PAPER.items()
-        if name in values
-    ]
-
-
-def _compute(
-    summary: Mapping[str, Any], arguments: Mapping[str, Any], origin: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    before = [
-        f"{origin.get('tensors')} tensors of {origin.get('name')} ({origin.get('architecture')})" if origin else None,
-        f"{origin['steps']} steps" if origin.get("steps") else None,
-        f"{origin['patches']} patches" if origin.get("patches") else None,
-        _duration(origin["seconds"]) if origin.get("seconds") else None,
-    ]
-    shown = {
-        "started from": ", ".join(part for part in before if part),
-        "device": summary.get("device"),
-        "processes": summary.get("processes"),
-        "optimiser steps": summary.get("steps"),
-        "patches": summary.get("patches"),
-        "time": _duration(summary["seconds"]) if summary.get("seconds") else None,
-        "training slides that could not be read": summary.get("lost_slides") or None,
-        "resumed from step": summary.get("resumed_from_step") or None,
-        "mapping": arguments.get("mapping"),
-        "versions": ", ".join(f"{name} {version}" for name, version in (summary.get("versions") or {}).items()),
-    }
-    return [(name, escape(value)) for name, value in shown.items() if value]
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

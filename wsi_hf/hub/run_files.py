@@ -13,9 +13,10 @@ METRICS = "metrics.json"
 ARGUMENTS = "training_args.json"
 SUMMARY = "training_summary.json"  # stays at home; the card tells what is in it
 OVERLAY = "overlay.png"  # without the slide's name
-CURVES = ("training.png", "roc.png", "froc.png")
+CURVES = ("training.png", "roc.png", "froc.png", "reliability.png")
 NAMED_PICTURES = ("overlays.png",)  # the slides' names stand in it
-OF_THESE_WEIGHTS = (METRICS, OVERLAY, *CURVES, *NAMED_PICTURES, "roc.svg", "froc.svg", "slides.csv", "report.html")
+DRAWINGS = ("roc.svg", "froc.svg", "reliability.svg")
+OF_THESE_WEIGHTS = (METRICS, OVERLAY, *CURVES, *NAMED_PICTURES, *DRAWINGS, "slides.csv", "report.html")
 """What stands in a run's folder and is no longer true when its weights change."""
 
 MODEL_CODE = tuple(

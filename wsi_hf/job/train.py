@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
+from wsi_hf.calibration.calibrating import calibrate_trained
 from wsi_hf.hub.push import push_run
 from wsi_hf.job.errors import in_words
 from wsi_hf.job.network import network_of
@@ -79,6 +80,7 @@ def finish(trainer: WsiTrainer, slides: Slides, job: JobArguments) -> dict[str, 
     """Judge the trained model, draw its course, push it if it is to be pushed; give what metrics.json holds."""
     args, image_processor = trainer.args, trainer.image_processor
     out, (split, judged), metrics = Path(str(args.output_dir)), slides.judged, {}
+    print("\n".join(calibrate_trained(trainer.model, image_processor, slides.validation, out)))
     if split:
         rules = job.detection_radius_um, job.include_itc
         try:

@@ -14,19 +14,22 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from wsi_hf.cohorts.rows import LABELS, as_cohort
+from wsi_hf.cohorts.rows import as_cohort
 from wsi_hf.evaluation.froc.curve import Convention
 from wsi_hf.evaluation.judging import Judge, JudgingSettings
 from wsi_hf.evaluation.panels import OverlayPanel
 from wsi_hf.evaluation.records import SlideRecord, load_record
-from wsi_hf.evaluation.results import Evaluation, evaluate_records, write_detection_folder, write_slide_rows
+from wsi_hf.evaluation.results import Evaluation, evaluate_records, write_detection_folder
+from wsi_hf.evaluation.slide_rows import write_slide_rows
 from wsi_hf.evaluation.summary import write_metrics
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.reports.figures import plot_froc, plot_roc
 from wsi_hf.reports.overlays import plot_gallery
+from wsi_hf.reports.reliability import plot_reliability
 from wsi_hf.reports.report_page import write_report
 from wsi_hf.segmentation.provenance import describe_model
+from wsi_hf.segmentation.segmentation import describe_run
 from wsi_hf.slides.damaged import reading
 from wsi_hf.slides.names import FORMULA, check_names
 from wsi_hf.slides.replacing import write_text
@@ -35,6 +38,7 @@ RECORDS = "_evaluation"
 """Folder of the slides' records; a push to the Hub leaves it out."""
 SLIDES = "slides.json"
 """Where the slides lie, beside their records."""
+CURVES = ("roc", "froc", "reliability")
 PICTURED = 8
 """Slides in the gallery."""
 
@@ -56,9 +60,10 @@ def evaluate_cohort(
 ) -> dict[str, Any]:
     """Segment the slides of a cohort, compute slide AUC, FROC, pixel average precision and Dice, and draw them.
 
-    Writes `metrics.json`, `slides.csv`, `detections/<slide_id>.csv`, `roc` and `froc` as .png and .svg, `overlays.png`,
-    `overlay.png` (one slide, without its name) and `report.html`. The slides' records lie in `_evaluation/`: a run that
-    was stopped goes on from there, and a slide is judged again if it, its annotation, the model or a setting changed.
+    Writes `metrics.json`, `slides.csv`, `detections/<slide_id>.csv`, `roc`, `froc` and `reliability` as .png and .svg,
+    `overlays.png`, `overlay.png` (one slide, without its name) and `report.html`. The slides' records lie in
+    `_evaluation/`: a run that was stopped goes on from there, and a slide is judged again if it, its annotation, the
+    model, its calibration or a setting changed.
 
     Args:
         model: two classes, benign and malignant.
@@ -79,6 +84,7 @@ def evaluate_cohort(
     Returns:
         What metrics.json holds: for each figure its value, n and 95 % interval. Empty on all processes but the first.
     """
+    split = " and ".join(sorted(set(slides["split"]))) if "split" in slides.column_names else "unknown"
     out, slides = Path(out), as_cohort(slides)
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor)
     index, count = (state.process_index, state.num_processes) if state else (0, 1)
@@ -92,9 +98,10 @@ def evaluate_cohort(
     files = {row["slide_id"]: os.path.abspath(row["path"]) for row in slides}
     write_text(out / RECORDS / SLIDES, json.dumps(files, indent=1) + "\n")
     judged = [row["slide_id"] for row in slides if row["slide_id"] not in failed]
-    evaluation = evaluate_records(read_records(out, judged), failed, convention, include_itc)
-    model_facts = describe_model(network)
-    return write_evaluation(evaluation, out, {name: model_facts[name] for name in ("revision", "fingerprint")})
+    evaluation = evaluate_records(read_records(out, judged), failed, convention, include_itc, split)
+    model_facts, settings = describe_model(network), describe_run(network, None, "auto", 0.5, None)["settings"]
+    facts = {name: model_facts[name] for name in ("revision", "fingerprint")}
+    return write_evaluation(evaluation, out, facts | {"calibration": settings["calibration"]})
 
 
 def read_evaluation(out: str | Path) -> Evaluation:
@@ -115,11 +122,12 @@ def read_evaluation(out: str | Path) -> Evaluation:
 
 
 def read_rules(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """From metrics.json: {slide: why it failed}, and convention and include_itc of `evaluate_records`."""
+    """From metrics.json: {slide: why it failed}, and convention, include_itc and split of `evaluate_records`."""
     with reading(path, "metrics.json of an evaluation", "evaluate again"):
         figures = json.loads(path.read_text(encoding="utf-8"))
         failed, froc = figures["cohort"]["failed"], figures["froc"]
         rules = {"convention": froc["convention"], "include_itc": froc["include_itc"]}
+        rules["split"] = str(figures["cohort"].get("split", "unknown"))
         if not isinstance(failed, dict) or rules["convention"] not in get_args(Convention):
             raise ValueError("its cohort or the rules of its FROC are of another kind")
         return failed, rules
@@ -156,9 +164,10 @@ def write_evaluation(evaluation: Evaluation, out: str | Path, model: Mapping[str
     for suffix in (".png", ".svg"):
         plot_roc(evaluation.roc, out / f"roc{suffix}")
         plot_froc(evaluation.froc, out / f"froc{suffix}", evaluation.interval)
+        plot_reliability(figures["decision"]["reliability"], out / f"reliability{suffix}", figures["calibration_error"])
     plot_gallery([record.panel() for record in worth_seeing(evaluation.records)], out / "overlays.png")
     plot_gallery([nameless_example(evaluation.records)], out / "overlay.png")
-    write_report(evaluation, rows, figures, out / "report.html", [out / "roc.svg", out / "froc.svg"])
+    write_report(evaluation, rows, figures, out / "report.html", [out / f"{name}.svg" for name in CURVES])
     write_metrics(figures, out / "metrics.json")
     return figures
 
@@ -178,7 +187,7 @@ def nameless_example(records: Mapping[str, SlideRecord]) -> OverlayPanel:
     label = max(record.label for record in records.values())
     ranked = sorted((record for record in records.values() if record.label == label), key=lambda r: r.margin)
     example = ranked[len(ranked) // 2]
-    return replace(example.panel(), title=f"{LABELS[label]}, score {example.score:.3f}")
+    return replace(example.panel(), title=example.verdict)
 
 
 def _size(path: str) -> int:

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 
 from wsi_hf.evaluation.panels import OverlayPanel
 from wsi_hf.evaluation.records import SlideRecord
-from wsi_hf.evaluation.results import Evaluation, SlideRow
+from wsi_hf.evaluation.results import Evaluation
+from wsi_hf.evaluation.slide_rows import SlideRow
 from wsi_hf.reports.overlays import HEAT, OUTLINE, heat_image, outline_rings
 from wsi_hf.slides.replacing import replacing
 
@@ -21,6 +22,12 @@ TEMPLATE = Path(__file__).with_suffix(".html")
 PICTURE_PX = 512
 JPEG_QUALITY = 78
 NAMES = {
+    "sensitivity": "Sensitivity at P = 0.5",
+    "specificity": "Specificity at P = 0.5",
+    "balanced_accuracy": "Balanced accuracy",
+    "false_lesions": "False lesions a benign slide",
+    "lesions_found": "Lesions over 500 µm² found",
+    "calibration_error": "Expected calibration error",
     "slide_auc": "Slide ROC AUC",
     "slide_auc_robust": "Slide ROC AUC, robust score",
     "froc": "FROC, mean sensitivity",
@@ -30,9 +37,12 @@ NAMES = {
 COLUMNS = (  # of a SlideRow: name, title, kind, format
     ("slide_id", "slide", "text", "{}"),
     ("label", "label", "text", "{}"),
+    ("called", "called", "text", "{}"),
     ("error", "error", "number", "{:.3f}"),
-    ("score", "score", "number", "{:.3f}"),
+    ("score", "P(slide)", "number", "{:.3f}"),
+    ("raw_score", "largest pixel", "number", "{:.3f}"),
     ("margin", "margin", "number", "{:.1f}"),
+    ("outlined", "outlined", "number", "{}"),
     ("lesions", "lesions", "number", "{}"),
     ("found", "found", "number", "{}"),
     ("false_positives", "false alarms", "number", "{}"),
@@ -66,7 +76,8 @@ def write_report(
     cohort = figures["cohort"]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
-        subtitle=f"{cohort['n']} slides, {cohort['n_malignant']} of them malignant. For research use only.",
+        subtitle=f"{cohort['n']} {_split(cohort)}, {cohort['n_malignant']} of them malignant. For research use only.",
+        decision=_decision(figures),
         figures=[_figure(name, figures[key]) for key, name in NAMES.items() if key in figures],
         delong=_interval(figures["slide_auc"].get("ci95_delong")),
         rules=_rules(figures["froc"]),
@@ -83,6 +94,28 @@ def write_report(
     )
     with replacing(path) as part:
         part.write_text(page, encoding="utf-8")
+
+
+def _split(cohort: Mapping[str, Any]) -> str:
+    """What the judged slides were to the training."""
+    split = cohort.get("split", "unknown")
+    return "slides of an unknown split" if split == "unknown" else f"{split} slides"
+
+
+def _decision(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The confusion table, and in words what stands behind the operating point."""
+    decision, calibration = figures["decision"], figures.get("model", {}).get("calibration")
+    words = ["The model is not calibrated: its verdicts are cuts at the network's own P = 0.5, which say little."]
+    if decision["calibrated"]:
+        words = ["0.5 is the operating point, set on slides that were not trained on, by their labels alone."]
+    if decision["calibrated"] and calibration:
+        counts = f"{calibration['n_benign']} benign and {calibration['n_malignant']} malignant slides"
+        words.append(f"Rule: {calibration['rule']}; set on {counts}.")
+        if "validation" in figures["cohort"].get("split", ""):
+            words.append("They may be those judged here: the figures at the operating point are then too good.")
+    if count := decision["unlike_the_calibration"]:
+        words.append(f"{count} slides are unlike the slides that the model was calibrated on.")
+    return {**decision["confusion"], "words": " ".join(words)}
 
 
 def _figure(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
@@ -126,7 +159,7 @@ def _cell(row: SlideRow, name: str, text: str, kind: str, form: str) -> dict[str
         "kind": kind,
         "value": "" if absent else value,
         "text": NOTHING if absent else form.format(value),
-        "strong": name == "label" and value == "malignant",
+        "strong": name in ("label", "called") and value == "malignant",
     }
 
 

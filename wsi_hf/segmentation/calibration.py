@@ -5,12 +5,15 @@ operating point of slides and of pixels. The margins themselves, and every ranki
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
+
+from wsi_hf.segmentation.slide_score import POOLED_UM2
 
 VERSION = 1
 UNCALIBRATED = "not calibrated: a label or a lesion is a cut at the network's own P = 0.5, which says little"
@@ -45,8 +48,8 @@ class Calibration:
     """The field `calibration` of a model's configuration.
 
     Attributes:
-        largest, robust, bias: logit of P(slide is malignant) = largest * largest margin + robust * mean of the largest
-            500 um2 of margins + bias.
+        area_um2, slope, bias: logit of P(slide is malignant) = slope * mean of the largest margins that fill the area +
+            bias; an area of 0 is the largest margin alone, the paper's score.
         temperature, shift: P(pixel is malignant) = sigmoid((margin - shift) / temperature).
         smallest_um2: smaller lesions do not count.
         rule: by which the operating point was set.
@@ -55,8 +58,8 @@ class Calibration:
         likeness: to know slides of another kind.
     """
 
-    largest: float
-    robust: float
+    area_um2: float
+    slope: float
     bias: float
     temperature: float
     shift: float
@@ -71,16 +74,17 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ValueError(f"the model's calibration has version {self.version}, this package knows {VERSION}")
-        numbers = (self.largest, self.robust, self.bias, self.temperature, self.shift, self.smallest_um2)
+        numbers = (self.area_um2, self.slope, self.bias, self.temperature, self.shift, self.smallest_um2)
+        if self.area_um2 not in POOLED_UM2:
+            raise ValueError(f"the model's calibration rests on {self.area_um2} um2; known are {POOLED_UM2}")
         if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
             raise ValueError("the model's calibration holds numbers that are none; calibrate it again")
-        if min(self.largest, self.robust) < 0 or self.largest + self.robust <= 0 or self.temperature <= 0:
+        if self.slope <= 0 or self.temperature <= 0:
             raise ValueError("the model's calibration does not rise with the margin; calibrate it again")
 
-    def slide_probability(self, margin: ArrayLike, robust_margin: ArrayLike) -> Any:
-        """P(malignant) of slides from their largest and robust margins; 0.5 is the operating point."""
-        logit = self.bias + self.largest * np.asarray(margin, float) + self.robust * np.asarray(robust_margin, float)
-        return expit(logit)
+    def slide_probability(self, pooled_margins: Mapping[float, float]) -> float:
+        """P(malignant) of a slide from its margins, {area in um2: mean}; 0.5 is the operating point."""
+        return float(expit(self.slope * pooled_margins[self.area_um2] + self.bias))
 
     def to_config(self) -> dict[str, Any]:
         """The field of config.json."""
@@ -89,7 +93,7 @@ class Calibration:
             "rule": self.rule,
             "n_benign": self.n_benign,
             "n_malignant": self.n_malignant,
-            "slide": {"largest": self.largest, "robust": self.robust, "bias": self.bias},
+            "slide": {"area_um2": self.area_um2, "slope": self.slope, "bias": self.bias},
             "pixels": {"temperature": self.temperature, "shift": self.shift, "smallest_um2": self.smallest_um2},
             "expected": self.expected,
             "likeness": None if self.likeness is None else vars(self.likeness).copy(),

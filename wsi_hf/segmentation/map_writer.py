@@ -123,10 +123,9 @@ class MapWriter:
         """The best margin of all pixels; -inf where there are none."""
         return max(self._margins, default=-math.inf)
 
-    @property
-    def robust_margin(self) -> float:
-        """The mean of the largest margins."""
-        return self._largest.mean
+    def pooled_margin(self, area_um2: float) -> float:
+        """The mean of the largest margins that fill an area."""
+        return self._largest.mean(area_um2) if area_um2 else self.margin
 
     @property
     def tissue_pixels(self) -> int:

@@ -25,6 +25,7 @@ from wsi_hf.segmentation.formats.ome_tiff import write_ome_tiff
 from wsi_hf.segmentation.formats.ome_zarr import open_level, write_ome_zarr
 from wsi_hf.segmentation.lesions import Lesion, damage_box, find_lesions, unread_areas, write_geojson
 from wsi_hf.segmentation.overlay import write_overlay
+from wsi_hf.segmentation.slide_score import AREA_UM2
 from wsi_hf.slides.outlines.geojson import LEVEL_0, QUPATH
 from wsi_hf.slides.replacing import replacing
 from wsi_hf.slides.slide import Slide
@@ -48,7 +49,7 @@ class SlideSegmentation:
     probabilities: P(malignant) of every pixel at `mpp`, float32 (H, W), read lazily; 0 outside the tissue and where the
         slide could not be read.
     margin: the largest l1 - l0 of all pixels, by which slides are ranked (a probability rounds to 1 from 16.7 on).
-    robust_margin: the mean of the largest 500 um2 of margins.
+    pooled_margins: the mean of the largest margins that fill an area, {area in um2: mean}; 0 is the largest alone.
     score: P(slide is malignant) of a calibrated model, whose operating point is 0.5; else `raw_score`.
     raw_score: the paper's score, the network's own probability of its best pixel.
     calibration: the model's; None where it is not calibrated.
@@ -63,7 +64,7 @@ class SlideSegmentation:
     mpp: float
     probabilities: zarr.Array
     margin: float
-    robust_margin: float
+    pooled_margins: dict[float, float]
     score: float
     raw_score: float
     label: str
@@ -102,7 +103,7 @@ class SlideSegmentation:
             "calibrated": self.calibration is not None,
             "raw_score": self.raw_score,
             "margin": self.margin,
-            "robust_margin": self.robust_margin,
+            "robust_margin": self.pooled_margins[AREA_UM2],
             "lesions": len(self.lesions),
             "lesion_area_um2": sum(lesion.pixels for lesion in self.lesions) * self.mpp**2,
             "tissue_area_um2": self.tissue_area_um2,

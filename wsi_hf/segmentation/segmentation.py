@@ -26,6 +26,7 @@ from wsi_hf.segmentation.calibration import UNCALIBRATED, UNLIKE, Calibration, c
 from wsi_hf.segmentation.map_writer import MapWriter
 from wsi_hf.segmentation.outputs import ZARR, SlideSegmentation
 from wsi_hf.segmentation.provenance import describe_model, describe_slide, describe_tissue, versions
+from wsi_hf.segmentation.slide_score import POOLED_UM2
 from wsi_hf.slides.appearance import appearance
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
@@ -120,13 +121,14 @@ def segment_slide(
         reason = damages[0].reason if damages else "its tissue mask is finer than its pixels"
         raise SlideError(f"{slide.slide_id}: nothing of it could be analysed: {reason}")
     raw_score = float(torch.sigmoid(torch.tensor(writer.margin)))
-    score = float(calibration.slide_probability(writer.margin, writer.robust_margin)) if calibration else raw_score
+    pooled = {area: writer.pooled_margin(area) for area in POOLED_UM2}
+    score = float(calibration.slide_probability(pooled)) if calibration else raw_score
     return SlideSegmentation(
         slide=slide,
         mpp=network.mpp,
         probabilities=writer.array,
         margin=writer.margin,
-        robust_margin=writer.robust_margin,
+        pooled_margins=pooled,
         score=score,
         raw_score=raw_score,
         calibration=calibration,

@@ -15,7 +15,7 @@ from transformers.utils import PushInProgress
 
 from wsi_hf.hub.card import model_card
 from wsi_hf.hub.push import push_run
-from wsi_hf.hub.run_files import CARD, OF_THESE_WEIGHTS
+from wsi_hf.hub.run_files import CARD, OF_THESE_WEIGHTS, SUMMARY, read_json
 from wsi_hf.models.class_names import name_classes
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction
 from wsi_hf.training.record import last_validation, write_record
@@ -55,6 +55,7 @@ class PublishingTrainer(Trainer):
         self._started = time.monotonic()
         resumed = re.search(r"checkpoint-(\d+)/?$", str(resume_from_checkpoint or ""))
         self._resumed_from = int(resumed[1]) if resumed else None
+        self._seconds = read_json(Path(str(resume_from_checkpoint)) / SUMMARY).get("seconds", 0.0) if resumed else 0.0
         self.model.config._commit_hash = None  # from here on it is no longer what was downloaded
         self.model.config.name_or_path = str(self.args.output_dir)
         self.model.config.calibration = None  # it was that of other weights
@@ -141,7 +142,8 @@ class PublishingTrainer(Trainer):
         }
 
     def _elapsed(self) -> float:
-        return time.monotonic() - self._started if self._started else self._seconds
+        """Seconds of training, those before a resume counted in."""
+        return self._seconds + (time.monotonic() - self._started if self._started else 0.0)
 
 
 def _tell(job: Future[CommitInfo]) -> None:
