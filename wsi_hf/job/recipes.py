@@ -45,14 +45,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-3, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175, "slides_per_round": 16,
         "save_steps": 150,
     },
-    # Mosaics of colorectal biopsies with every gland outlined, at half the resolution. To clusters, all glands look the
-    # same: a discriminant finds where to look, and every pixel learns by itself, so that stroma is let go.
-    "glands": {
-        **MOSAIC, "bf16": False, "mpp": 2.2, "patch_size": 64, "per_device_train_batch_size": 24, "max_steps": 300,
-        "learning_rate": 5e-3, "beta_1_warmup_start": 120, "beta_1_warmup_steps": 120, "steps_per_round": 50,
-        "slides_per_round": 8, "save_steps": 100, "pixel_loss": 1.0, "discovery": "discriminant",
-        "discovery_steps": 150,
-    },
 }  # fmt: skip
 OWN = "own"
 """The recipe for one's own slides, made to measure by `own_recipe`."""
