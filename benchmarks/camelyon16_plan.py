@@ -1,11 +1,11 @@
-"""The whole of CAMELYON16 simulated: disk, memory, seconds a round, and how long a training takes on G GPUs.
+"""The whole of CAMELYON16 simulated: disk, memory, and what drawing and choosing take. Hours: camelyon16_hours.py.
 
-    python benchmarks/camelyon16_plan.py camelyon16_polygons.tar.xz [--gpu_mpx_per_s 60 --gpu_patches_per_s 1500]
+    python benchmarks/camelyon16_plan.py camelyon16_polygons.tar.xz
 
 The archive holds a JSON a slide: `positive` polygons are lesions (110 tumour slides), `negative` ones the tissue of the
 normal slides (158), in level-0 pixels. Tumour slides are given the tissue outline of a normal slide in turn, and their
 lesions. Maps have their true size at map_stride 8 on a slide's tissue; the network's probabilities are noise, high in
-lesions. Rates are measured on the machine at hand where they are not given: the paper's U-Net, 32 filters, depth 4.
+lesions.
 """
 
 import argparse
@@ -22,8 +22,7 @@ import torch
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from wsi_hf import PatchSampler, ProbabilityMap, SlideSampler, WsiImageProcessor, WsiUNetConfig, WsiUNetForSegmentation
-from wsi_hf.inference.network import PixelNetwork
+from wsi_hf import PatchSampler, ProbabilityMap, SlideSampler
 from wsi_hf.sampling.map_store import MapStore, Round
 from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMapBuilder
@@ -35,10 +34,7 @@ SLIDES_PER_ROUND, STEPS_PER_ROUND, BATCH, EPOCHS_UNMAPPED = 16, 100, 32, 8  # re
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("polygons", help="tar.xz of the outlines")
-    parser.add_argument("--gpu_mpx_per_s", type=float, help="megapixels mapped a second on one GPU")
-    parser.add_argument("--gpu_patches_per_s", type=float, help="patches of 256 px trained a second on one GPU")
     parser.add_argument("--every", type=int, default=1, help="take every n-th slide only, for a quick look")
-    parser.add_argument("--epochs", type=int, default=40, help="each maps every tumour slide once")
     args = parser.parse_args()
     outlines = dict(list(read_outlines(Path(args.polygons)).items())[:: args.every])
     normal = [shapes for shapes, lesions in outlines.values() if not lesions]
@@ -76,7 +72,6 @@ def main() -> None:
     print(f"| drawing a round's {STEPS_PER_ROUND * BATCH} patches, maps newly opened | {drawn:.2f} s | |")
     print(f"| choosing a round's slides | {chosen * 1e3:.2f} ms | |")
     print(f"| longest wait of a normal slide, of {EPOCHS_UNMAPPED} epochs promised | {waited:.1f} epochs | |")
-    plan(args, mean, int(labels.sum()))
 
 
 def read_outlines(path: Path) -> dict[str, tuple[list[np.ndarray], list[np.ndarray]]]:
@@ -161,48 +156,6 @@ def rounds_of(slides: list[TrainingSlide], entries: list, epochs: int = 24) -> t
         waited = max(waited, int((t - last[chosen]).max()))
         last[chosen] = t
     return seconds / rounds, waited / sampler.rounds_per_epoch
-
-
-def plan(args: argparse.Namespace, mpx: float, malignant: int) -> None:
-    measured = args.gpu_mpx_per_s is None or args.gpu_patches_per_s is None
-    mapped, trained = rates() if measured else (0.0, 0.0)
-    mapped, trained = args.gpu_mpx_per_s or mapped, args.gpu_patches_per_s or trained
-    source = "measured here" if measured else "given"
-    slides = args.epochs * 2 * malignant
-    rounds = slides / SLIDES_PER_ROUND
-    mapping_s, training_s = slides * mpx / mapped, rounds * STEPS_PER_ROUND * BATCH / trained
-    print(f"\nRates ({source}): {mapped:.2f} Mpx mapped and {trained:.2f} patches trained a second on one device.")
-    print(f"{args.epochs} epochs = {rounds:.0f} rounds of {SLIDES_PER_ROUND} slides and {STEPS_PER_ROUND} steps.\n")
-    print("| devices | train | map | hours | the other side waits |\n|---|---|---|---|---|")
-    print(f"| 1 (taking turns) | 1 | 1 | {(mapping_s + training_s) / 3600:,.1f} | |")
-    for devices in (2, 4, 8):
-        hours = {m: max(mapping_s / m, training_s / (devices - m)) / 3600 for m in range(1, devices)}
-        best = min(hours, key=lambda m: hours[m])
-        idle = 1 - min(mapping_s / best, training_s / (devices - best)) / 3600 / hours[best]
-        print(f"| {devices} | {devices - best} | {best} | {hours[best]:,.1f} | {idle:.0%} |")
-
-
-def rates() -> tuple[float, float]:
-    """Megapixels mapped and patches trained a second by this process, on its accelerator if there is one."""
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    model = WsiUNetForSegmentation(WsiUNetConfig()).to(device)
-    network = PixelNetwork(model, WsiImageProcessor(mpp=1.0), device)
-    pixels = torch.randint(0, 256, (1, TILE + 2 * network.margin, TILE + 2 * network.margin, 3), dtype=torch.uint8)
-    batch = torch.rand(4, 3, 256, 256, device=device)
-
-    def train() -> None:
-        model(pixel_values=batch, labels=torch.tensor([0, 1, 0, 1], device=device)).loss.backward()
-        float(next(model.parameters()).grad.sum())
-
-    return TILE**2 / 1e6 / timed(lambda: float(network(pixels).sum())), 4 / timed(train)
-
-
-def timed(work, times: int = 2) -> float:
-    work()
-    started = time.perf_counter()
-    for _ in range(times):
-        work()
-    return (time.perf_counter() - started) / times
 
 
 if __name__ == "__main__":
