@@ -15,7 +15,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,9 @@ def readers(folder: Path) -> dict[str, Reader]:
     made["tissue image"] = folder / "mask.png", lambda path: read_tissue(path, slide)
     for name in ("slide.tif", "slide.ome.tif", "slide.png", "slide.jpg"):
         made[name] = folder / name, _read_slide
-    (folder / "table.csv").write_text("path,label,mpp,split\nslide.tif,malignant,0.25,test\nslide.png,benign,,train\n")
+    (folder / "table.csv").write_text(
+        "slide_id,path,label,mpp,split\na,slide.tif,malignant,0.25,test\nb,slide.png,benign,,train\n"
+    )
     made["table"] = folder / "table.csv", load_table
     (folder / "evaluation").mkdir()
     (folder / "evaluation/reference.csv").write_text("test_001,Tumor,IDC,Macro\ntest_002,Normal,None,None\n")
@@ -127,7 +129,10 @@ def readers(folder: Path) -> dict[str, Reader]:
     default_map("slide", (1024, 700), 1.0, None).save(folder / "map.safetensors")
     made["map"] = folder / "map.safetensors", ProbabilityMap.load
     slides = [TrainingSlide("a", "/a.tif", 0), TrainingSlide("b", "/b.tif", 1, 0.25)]
-    MappingSettings(str(folder), slides, 1.0, 2.0, 8, 512, 4, 3, 25, 1, "auto", 0, 1).save()
+    MappingSettings(
+        folder=str(folder), slides=slides, mpp=1.0, alpha=2.0, map_stride=8, tile_size=512, slides_per_round=4,
+        max_epochs_unmapped=3, steps_per_round=25, tissue="auto", seed=0, threads=1,
+    ).save()  # fmt: skip
     made["settings"] = folder / "settings.json", lambda path: MappingSettings.load(path.parent)
     store = MapStore(folder)
     store.publish(3, Round([MapEntry("a.3.safetensors", 3, 1.5, 2.0, 4, 2)], 4, lost={0: "gone"}))
@@ -188,18 +193,16 @@ def _read_manifest(path: Path) -> object:
     return join_manifest(listed, str(path), path.parent, FEATURES)
 
 
-def fuzz(count: int, chosen: list[str] | None = None, seed: int = 0) -> dict[str, Counter]:
-    """{reader: how often what happened} for so many damaged inputs each."""
-    results = {}
+def fuzz(count: int, chosen: list[str] | None = None, seed: int = 0) -> Iterator[tuple[str, Counter]]:
+    """(reader, how often what happened) for so many damaged inputs each."""
     with tempfile.TemporaryDirectory() as name:
         for reader, (path, read) in readers(Path(name)).items():
             if chosen and reader not in chosen:
                 continue
             sound, rng = path.read_bytes(), np.random.default_rng([seed, zlib.crc32(reader.encode())])
             read(path)
-            results[reader] = Counter(_outcome(path, damage(sound, rng), read) for _ in range(count))
+            yield reader, Counter(_outcome(path, damage(sound, rng), read) for _ in range(count))
             path.write_bytes(sound)
-    return results
 
 
 def _outcome(path: Path, data: bytes, read: Callable[[Path], object]) -> str:
@@ -220,7 +223,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     table, faults = csv.writer(sys.stdout, delimiter="\t"), 0
     table.writerow(("reader", "inputs", "read", "refused by name", "faults"))
-    for reader, counts in fuzz(int(sys.argv[1]), sys.argv[2:]).items():
+    for reader, counts in fuzz(int(sys.argv[1]), sys.argv[2:]):
         wrong = {what: n for what, n in counts.items() if what not in ("read", "refused by name")}
         faults += sum(wrong.values())
         table.writerow((reader, counts.total(), counts["read"], counts["refused by name"], sum(wrong.values())))

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from os import PathLike
 from types import UnionType
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -27,7 +27,7 @@ class DamagedFileError(ValueError):
 
 
 @contextmanager
-def reading(path: str | Path, what: str, way_out: str = "copy it again or remove it") -> Iterator[None]:
+def reading(path: str | PathLike[str], what: str, way_out: str = "copy it again or remove it") -> Iterator[None]:
     """Read `path` inside; an error of the bytes comes out as a `DamagedFileError`, one of the system as it is.
 
     Args:

@@ -69,7 +69,10 @@ class PlanarTiff(AbstractSlide):
         x0, y0, x1, y1 = max(0, left), max(0, top), min(width, left + size[0]), min(height, top + size[1])
         region = Image.new("RGBA", size, (0, 0, 0, 0))
         if x0 < x1 and y0 < y1:
-            planes = np.asarray(self._levels[level][:, y0:y1, x0:x1])[self._order]
+            try:
+                planes = np.asarray(self._levels[level][:, y0:y1, x0:x1])[self._order]
+            except STUMBLES as error:
+                raise OSError(f"{type(error).__name__}: {error}") from error
             region.paste(Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1))), (x0 - left, y0 - top))
         return region
 

@@ -8,7 +8,7 @@ told otherwise. A file of this package says which, and the offset between them; 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import shapely
@@ -18,7 +18,8 @@ from wsi_hf.slides.damaged import DamagedFileError, reading
 from wsi_hf.slides.outlines.rings import NO_GROUP, area_of, multipolygon, tumour_of
 
 LARGEST_BYTES = 2**29
-LEVEL_0, QUPATH = "level-0", "qupath"
+LEVEL_0: Literal["level-0"] = "level-0"
+QUPATH: Literal["qupath"] = "qupath"
 
 
 def read_geojson(path: str | Path, offset_l0: tuple[float, float] = (0, 0)) -> MultiPolygon:
