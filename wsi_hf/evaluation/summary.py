@@ -50,13 +50,16 @@ def froc_figure(froc: FrocResult, interval: FrocInterval | None = None) -> dict[
 
 
 def summary_lines(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Give one line a figure: its name, value, interval and n."""
+    """Give one line a figure: its name, value, interval and n; and what was judged at which operating point."""
     for name, figure in figures.items():
         if "value" in figure:
             value = "undefined" if figure["value"] is None else f"{figure['value']:.3f}"
             ci95 = figure["ci95"]
             interval = f" ({ci95[0]:.3f}-{ci95[1]:.3f})" if ci95 and None not in ci95 else ""
             yield f"{name}\t{value}{interval}\tn = {figure['n']}"
+    if "decision" in figures:
+        cut = "0.5 is the operating point" if figures["decision"]["calibrated"] else "not calibrated: 0.5 says little"
+        yield f"judged on: {figures['cohort']['split']} slides; {cut}"
 
 
 def write_metrics(figures: dict[str, dict[str, object]], path: str | Path) -> None:
