@@ -127,9 +127,8 @@ class Judge:
 
     def _compute(self, row: Mapping[str, Any], slide: Slide) -> SlideRecord:
         outline = outline_of(row, slide.bounds_l0[:2])  # before the long part: it may be refused
-        segmented = segment_slide(
-            self.network, slide, tissue=row.get("tissue") or "auto", keep_margins=True, **self.reading
-        )  # type: ignore[arg-type]
+        tissue = row.get("tissue") or "auto"
+        segmented = segment_slide(self.network, slide, tissue=tissue, keep_margins=True, **self.reading)  # type: ignore[arg-type]
         assert segmented.margins is not None
         maps = JudgedMaps(
             segmented.margins, segmented.probabilities, self.network.mpp, self._calibration, segmented.lesions

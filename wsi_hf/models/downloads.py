@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def check_file(path: Path, what: str) -> None:
         )
 
 
-def check_index(folder: str | Path | None) -> None:
+def check_index(folder: str | os.PathLike[str] | None) -> None:
     """Refuse a folder whose index of weights names files that lie elsewhere: they are not of this model.
 
     Args:

@@ -69,7 +69,7 @@ def describe_slide(slide: Slide) -> dict[str, Any]:
 def describe_tissue(tissue: str | Path | np.ndarray | None) -> str | None:
     """ "auto", null for the whole slide, the name of a file or folder of masks, or the hash of a mask."""
     if not isinstance(tissue, np.ndarray):
-        return f"masks: {Path(tissue).name}" if tissue not in (None, "auto") else tissue  # type: ignore[return-value,arg-type]
+        return f"masks: {Path(tissue).name}" if tissue not in (None, "auto") else tissue
     return hashlib.blake2b(repr(tissue.shape).encode() + tissue.astype(bool).tobytes(), digest_size=16).hexdigest()
 
 
