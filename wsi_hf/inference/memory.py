@@ -1,7 +1,5 @@
 """How large a tile may be, from the memory at hand."""
 
-import resource
-
 import psutil
 import torch
 
@@ -42,6 +40,10 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
+    try:
+        import resource  # absent on Windows
+    except ImportError:
+        return free
     used = psutil.Process().memory_info()
     for limit, taken in ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", used.rss))):
         soft, _ = resource.getrlimit(limit)

@@ -19,6 +19,7 @@ from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.mapping import discriminant, tissue_kinds, tissue_statistics
 from wsi_hf.mapping.discovery_picture import draw_discovery
 from wsi_hf.mapping.mapper import MappingSettings
+from wsi_hf.mapping.slide_queue import default_file
 from wsi_hf.mapping.tissue_kinds import BLOCK_PX, attainable, background
 from wsi_hf.sampling.map_store import MapEntry, Round
 from wsi_hf.sampling.patch_dataset import TrainingSlide
@@ -50,7 +51,7 @@ def prepare(settings: MappingSettings) -> None:
     if store.index_path(-1).exists():
         return
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda info: _default_map_or_error(settings, info), settings.slides)
+        made = pool.map(lambda info: _first_map_or_error(settings, info), settings.slides)
         results = list(tqdm(made, desc="Finding tissue", total=len(settings.slides), unit="slide"))
     errors = [result for result in results if isinstance(result, Exception)]
     if errors:
@@ -198,7 +199,10 @@ def _blocks(grid: TileGrid, tile: Tile, tissue: np.ndarray) -> np.ndarray:
     return inside[BLOCK_PX // 2 :: BLOCK_PX, BLOCK_PX // 2 :: BLOCK_PX]
 
 
-def _default_map_or_error(settings: MappingSettings, info: TrainingSlide) -> ProbabilityMap | Exception:
+def _first_map_or_error(settings: MappingSettings, info: TrainingSlide) -> ProbabilityMap | Exception:
+    """The map of an earlier run where it was kept, else a new one."""
+    if (settings.store.folder / "maps" / default_file(info)).exists():
+        return settings.store.load_map(default_file(info))
     try:
         slide = Slide(info.path, mpp=info.mpp)
         tissue = tissue_mask(slide, info.tissue or (None if settings.tissue == "none" else settings.tissue))

@@ -137,7 +137,9 @@ class Mapper:
         network.alignment = math.lcm(network.alignment, self.settings.map_stride)  # no cell straddles two tiles
         SlideQueue(self, network, pool, plan, index.entries).work()
         if not pool.finished and (results := pool.results(plan)):
-            pool.publish(_merged(round_index, index, plan, results, waited_s))
+            merged = _merged(round_index, index, plan, results, waited_s)
+            lost = {**self.unreadable.before(round_index, mapped=True), **plan.lost}
+            pool.publish(dataclasses.replace(merged, lost=lost))
 
     def _plan(self, round_index: int, index: Round, round_s: float) -> Plan:
         """The slides of a round, most tissue first: the last ones to be mapped are small, and nobody waits long.
@@ -170,8 +172,7 @@ def _merged(round_index: int, index: Round, plan: Plan, results: dict[int, Mappe
         seconds[mapped.mapper] += mapped.seconds  # type: ignore[assignment]  # of a float
     slowest = max(seconds.values(), default=0.0)
     tiles = sum(entry.tiles for entry in entries if entry.round == round_index)
-    lost = {slide: mapped.lost for slide, mapped in results.items() if mapped.lost} | plan.lost
-    return Round(entries, plan.steps, slowest, waited_s, tiles / max(slowest, 1e-9), lost)
+    return Round(entries, plan.steps, slowest, waited_s, tiles / max(slowest, 1e-9))
 
 
 def usable_cores() -> int:

@@ -105,7 +105,18 @@ class MapStore:
 
     def newest(self) -> Round:
         """The index of the last finished round."""
-        return self.read(self.finished()[-1])
+        return self.read(self.newest_round())
+
+    def newest_round(self) -> int:
+        """The last finished round.
+
+        Raises:
+            MappingError: there is none any more.
+        """
+        finished = self.finished()
+        if not finished:
+            raise MappingError(f"{self.folder} was removed while the training ran")
+        return finished[-1]
 
     def wait(self, round_index: int) -> Round:
         """The index of a round, as soon as it is finished.
@@ -141,19 +152,19 @@ class MapStore:
 
         To be called by nobody but the process that trains and saves: what it has listed then stays where it is.
         """
-        finished = self.finished()
+        newest, finished = self.newest_round(), self.finished()
         for r in finished[:-1]:
             if 0 <= r < round_index:
                 self.index_path(r).unlink()
         kept = {entry.file for r in self.finished() for entry in self.read(r).entries}
         for path in (self.folder / "maps").glob("*.safetensors"):
             made = int(path.name.split(".")[-2])
-            if 0 <= made < finished[-1] and path.name not in kept:  # later ones may not be in an index yet
+            if 0 <= made < newest and path.name not in kept:  # later ones may not be in an index yet
                 path.unlink()
         # claims and what is done are those of mappers that were slower than another one with the same slide
         mapped = [self.weights_path(r) for r in self._handed_over()]
         for path in [*mapped, *self.folder.glob("claims/[0-9]*"), *self.folder.glob("done/[0-9]*")]:
-            if int(path.name.split(".")[0]) < finished[-1]:
+            if int(path.name.split(".")[0]) < newest:
                 path.unlink(missing_ok=True)
 
     def _handed_over(self) -> list[int]:
@@ -186,4 +197,6 @@ def wait_for(path: Path, folder: Path, check: Callable[[], None] = lambda: None)
         if failed.exists():
             said = failed.read_text() or f"nothing could be written in {folder}; the disk may be full"
             raise MappingError(f"the mapping process failed:\n{said}")
+        if not (folder / "rounds" / "-1.json").exists():
+            raise MappingError(f"{folder} was removed while the training ran")
         time.sleep(POLL_S)

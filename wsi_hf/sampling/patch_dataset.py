@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from wsi_hf.sampling.map_store import MapStore, Round
 from wsi_hf.sampling.patch_sampler import PatchSampler
-from wsi_hf.sampling.unreadable import UnreadableLog, retried
+from wsi_hf.sampling.unreadable import UnreadableLog, readable, retried
 from wsi_hf.slides.slide import Slide, SlideError
 
 
@@ -106,7 +106,8 @@ class DynamicPatchDataset(Dataset):
                 break
             except SlideError as error:
                 unreadable.add(draw.slide)
-                UnreadableLog(self.store.folder).add(i // self.items_per_round, draw.slide, str(error), i)
+                if not readable(self.slides[draw.slide].path, self.slides[draw.slide].mpp):
+                    UnreadableLog(self.store.folder).add(i // self.items_per_round, draw.slide, str(error), i)
                 if len(unreadable) == np.sum(self.labels == i % 2):
                     raise
         return {

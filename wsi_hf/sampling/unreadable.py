@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wsi_hf.slides.replacing import write_text
-from wsi_hf.slides.slide import SlideError
+from wsi_hf.slides.slide import Slide, SlideError
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,21 @@ def retried(read: Callable[[], Result], slide_id: str, patient: bool = True) -> 
     return read()
 
 
+def readable(path: str, mpp: float | None) -> bool:
+    """Whether a slide can be read at all: opened, and somewhere read. A damaged spot is not the slide's end."""
+    try:
+        slide = Slide(path, mpp=mpp)
+    except SlideError:
+        return False
+    for share in (0.5, 0.3, 0.7):
+        try:
+            slide.read_patch((slide.dimensions_l0[0] * share, slide.dimensions_l0[1] * share), 32, slide.mpp)
+        except SlideError:
+            continue
+        return True
+    return False
+
+
 class UnreadableLog:
     """What could not be read, and when: each process adds lines to a file of its own, the mapper reads them all.
 
@@ -57,9 +72,19 @@ class UnreadableLog:
         found = {line for path in self.folder.glob("*.jsonl") for line in path.read_text().splitlines()}
         return sorted(map(json.loads, found), key=lambda line: (line["round"], line["item"], line["slide"]))
 
-    def before(self, round_index: int) -> dict[int, str]:
-        """The slides that failed in rounds before this one, and why at first."""
-        return {line["slide"]: line["reason"] for line in reversed(self.lines()) if line["round"] < round_index}
+    def before(self, round_index: int, mapped: bool = False) -> dict[int, str]:
+        """The slides that failed in two rounds before this one, and why at first; one bad moment of a disk is none.
+
+        Args:
+            mapped: what this round's mapping could not read counts too.
+        """
+        rounds: dict[int, set[int]] = {}
+        reasons: dict[int, str] = {}
+        for line in self.lines():
+            if line["round"] < round_index or (mapped and line["round"] == round_index and line["item"] < 0):
+                rounds.setdefault(line["slide"], set()).add(line["round"])
+                reasons.setdefault(line["slide"], line["reason"])
+        return {slide: reason for slide, reason in reasons.items() if len(rounds[slide]) > 1}
 
     def forget(self, slides: Collection[int]) -> None:
         """Drop what was said of these slides; while nobody else writes."""

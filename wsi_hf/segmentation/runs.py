@@ -4,12 +4,9 @@ import csv
 import errno
 import json
 import logging
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-import psutil
 import zarr
 
 from wsi_hf.inference.network import PixelNetwork
@@ -20,7 +17,7 @@ from wsi_hf.segmentation.segmentation import describe_run, segment_slide
 from wsi_hf.slides.damaged import DamagedFileError, reading
 from wsi_hf.slides.handles import SlideError, file_stamp
 from wsi_hf.slides.names import no_formula
-from wsi_hf.slides.replacing import replacing, write_text
+from wsi_hf.slides.replacing import remove_leftovers, replacing, write_text
 from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
@@ -66,7 +63,7 @@ class SegmentationFolder:
         self._table: dict[str, dict[str, Any]] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_run()
-        self._remove_leftovers()
+        remove_leftovers(self.folder)
 
     def finished(self, slide: Slide, fingerprint: str) -> dict[str, Any] | None:
         """The summary of a slide that is done; None where it is not, or where its files are damaged.
@@ -172,13 +169,6 @@ class SegmentationFolder:
         except DamagedFileError as error:
             logger.warning("%s: slides of other settings are segmented again", error)
         return None
-
-    def _remove_leftovers(self) -> None:
-        """Remove what processes that are no more left unfinished."""
-        for path in self.folder.glob(".*.part"):
-            found = re.search(r"\.(\d+)\.part$", path.name)
-            if found and not psutil.pid_exists(int(found.group(1))):
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _complete(folder: Path) -> dict[str, Any]:

@@ -184,12 +184,26 @@ class WsiTrainingArguments(TrainingArguments):
         if self.mapping == "ranks":
             self._take_role()
         self.bf16 = self._choose_bf16()  # type: ignore[assignment]
+        self._refuse_what_has_no_meaning()
+        if self.metric_for_best_model is None and (self.load_best_model_at_end or self.save_strategy == "best"):
+            self.metric_for_best_model, self.greater_is_better = "slide_auc", True  # a loss favours "all benign"
         super().__post_init__()
+        if self.per_device_train_batch_size % 2 and self.world_size % 2 == 0:
+            raise ValueError(
+                f"{self.per_device_train_batch_size} patches on each of {self.world_size} processes would give some "
+                "more of one class than others; use an even --per_device_train_batch_size"
+            )
         if self.mapping_dtype == AUTO:
             device = self.mapping_device or own_device(self.use_cpu)
             self.mapping_dtype = str(choose_dtype(AUTO, device, "the mapping")).removeprefix("torch.")
         elif self.mapping_dtype is None:
             self.mapping_dtype = "bfloat16" if self.bf16 else "float16" if self.fp16 else "float32"
+
+    def _refuse_what_has_no_meaning(self) -> None:
+        if self.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor has no meaning for the beta-divergence; beta_1 is its remedy")
+        if self.ignore_data_skip:
+            raise ValueError("ignore_data_skip would train on patches twice; a resumed run skips them without reading")
 
     def _choose_bf16(self) -> bool:
         """What `bf16` asks for on the device of this process."""

@@ -19,8 +19,8 @@ class LostSlidesError(RuntimeError):
 class LostSlides:
     """The slides that could not be read, and why.
 
-    A slide is lost when the mapping process has tried it in vain, or when the training could not read a patch of it;
-    the index of maps then sets it aside for good, for all ranks and for a resumed run, or until its file changes.
+    A slide is lost when it could not be read in two rounds, while it was mapped or for a patch; the index of maps then
+    sets it aside, for all ranks and for a resumed run, which tries it once.
 
     Args:
         share: more than this share of the slides stops the training.

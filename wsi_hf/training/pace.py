@@ -55,7 +55,7 @@ def mapping_facts(store: MapStore, steps_per_round: int, steps: Sequence[int], r
     Args:
         steps, rounds: of patches: when they were used, and the round of their map, -1 for the default map.
     """
-    newest = store.finished()[-1]
+    newest = store.newest_round()
     index: Round = store.read(newest)
     ages = [step - r * steps_per_round for step, r in zip(steps, rounds, strict=True) if r >= 0]
     facts = {"mapped": round(sum(entry.round >= 0 for entry in index.entries) / len(index.entries), 4)}

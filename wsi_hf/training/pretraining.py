@@ -45,6 +45,8 @@ class WsiPretrainer(WsiTrainer):
     ):
         args = copy.copy(args)
         args.dynamic_sampling, args.glass_weight = False, 0.0
+        if args.metric_for_best_model == "slide_auc":
+            args.metric_for_best_model, args.greater_is_better = "loss", False
         super().__init__(
             model, args, without_labels(train_dataset), eval_dataset and without_labels(eval_dataset), **kwargs
         )

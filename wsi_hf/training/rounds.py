@@ -41,7 +41,7 @@ class RoundCallback(TrainerCallback):
         if args.dynamic_sampling and state.global_step < state.max_steps:
             round_index = state.global_step // args.steps_per_round
             # a mapping beside the training may have been behind it when the checkpoint was saved
-            first_round = min(round_index, store.finished()[-1] + 1)
+            first_round = min(round_index, store.newest_round() + 1)
             run.mapping.start(first_round)
             run.mapping.hand_over(round_index, model, HandOver())
         run.pace.begin_round()

@@ -110,6 +110,7 @@ def choose_eta(model: PreTrainedModel, args: WsiTrainingArguments) -> float:
     """
     if not isinstance(model, WsiPreTrainedModel):
         return 50.0 if args.eta is None else args.eta
+    model.config.beta_0, model.config.beta_1 = args.beta_0, args.beta_1
     if args.eta is not None:
         model.config.eta = args.eta
     return model.config.eta

@@ -24,13 +24,15 @@ from wsi_hf.models.slide_head import slide_logits
 from wsi_hf.sampling.patch_dataset import RunSampler
 from wsi_hf.training.arguments import WsiTrainingArguments
 from wsi_hf.training.checkpoints.folder import begin_folder
-from wsi_hf.training.checkpoints.resumable import ResumableTrainer
+from wsi_hf.training.checkpoints.resumable import ResumableTrainer, on_first_rank
 from wsi_hf.training.rounds import RoundCallback
 from wsi_hf.training.run import Run, choose_eta, mapping_folder, mapping_settings, patch_stream, training_slides
-from wsi_hf.training.slide_evaluation import mean_over_ranks, slide_auc
+from wsi_hf.training.slide_evaluation import evaluated, mean_over_ranks, slide_auc
 from wsi_hf.training.workers import in_own_groups
 
 logger = logging.getLogger(__name__)
+
+NOT_OURS = ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics", "model_init")
 
 
 class WsiTrainer(ResumableTrainer):
@@ -57,6 +59,8 @@ class WsiTrainer(ResumableTrainer):
         processing_class: WsiImageProcessor | None = None,
         **kwargs,
     ):
+        if ignored := sorted(name for name in NOT_OURS if kwargs.get(name) is not None):
+            raise ValueError(f"{', '.join(ignored)}: loss and evaluation are those of slides; inherit from WsiTrainer")
         check_model(model)
         self.image_processor = processing_class or default_image_processor(model)
         self.eta = choose_eta(model, args)
@@ -72,6 +76,12 @@ class WsiTrainer(ResumableTrainer):
             **kwargs,
         )
         self.model_accepts_loss_kwargs = False  # what `loss_is_scaled_for_ga` says to transformers from 5.19 on
+
+    def predict(self, *args, **kwargs):
+        raise NotImplementedError("slides are segmented by pipeline('wsi-segmentation') or segment_slide")
+
+    def hyperparameter_search(self, *args, **kwargs):
+        raise NotImplementedError("a search starts a training of its own, in a folder of its own, for each trial")
 
     @property
     def mapping_settings(self) -> MappingSettings:
@@ -172,7 +182,8 @@ class WsiTrainer(ResumableTrainer):
         if dataset is None:
             raise ValueError("evaluate() needs an eval_dataset of slides")
         folder = mapping_folder(self.args) / name
-        settings = mapping_settings(self.args, training_slides(dataset), float(self.image_processor.mpp), folder)
+        slides = on_first_rank(lambda: evaluated(training_slides(dataset)))
+        settings = mapping_settings(self.args, slides, float(self.image_processor.mpp), folder)
         settings = dataclasses.replace(settings, discovery_rounds=0)
         if self.args.process_index == 0:
             begin_folder(settings, checkpoint=None)

@@ -5,17 +5,19 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from wsi_hf.mapping.first_maps import WINDOWS
 from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.mapping.pool import CLAIMS, DONE
+from wsi_hf.mapping.slide_queue import default_file
 from wsi_hf.sampling.map_store import FAILED, MapStore
-from wsi_hf.sampling.patch_dataset import TrainingSlide
-from wsi_hf.sampling.unreadable import UnreadableLog
-from wsi_hf.slides.slide import Slide, SlideError
+from wsi_hf.sampling.unreadable import UnreadableLog, readable
+from wsi_hf.slides.handles import file_stamp
+from wsi_hf.slides.replacing import write_text
 from wsi_hf.training.checkpoints.manifest import MANIFEST
 
-UNREADABLE = "unreadable"
+UNREADABLE, FIRST_MAPS = "unreadable", "first_maps.json"
 
 
 def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
@@ -26,13 +28,11 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
     """
     folder = Path(settings.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    keep_first_maps = (folder / "settings.json").exists() and _first_map_facts(settings) == _first_map_facts(
-        MappingSettings.load(folder)
-    )
+    known = _known_first_maps(settings) | _first_maps_of_lost(settings, checkpoint)
     for name in (WINDOWS, UNREADABLE, CLAIMS, DONE):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("rounds/*"), *folder.glob("maps/*"), *folder.glob("weights/*")]:
-        if not (keep_first_maps and path.stem.split(".")[-1] == "-1"):
+        if path.name not in known:
             path.unlink()
     for path in [folder / FAILED, *folder.glob("mapping*.log"), *folder.glob("*/.*.part")]:
         path.unlink(missing_ok=True)
@@ -43,6 +43,7 @@ def begin_folder(settings: MappingSettings, checkpoint: Path | None) -> None:
         _link_tree(checkpoint / "mapping", folder)
         _welcome_back(settings)
     settings.save()
+    write_text(folder / FIRST_MAPS, json.dumps(_first_map_facts(settings)))
 
 
 def keep_maps(store: MapStore, checkpoint: Path, items: int) -> None:
@@ -86,7 +87,7 @@ def _welcome_back(settings: MappingSettings) -> None:
     """Slides that were set aside are used again if they can be read again."""
     store, log = settings.store, UnreadableLog(settings.folder)
     failed = {line["slide"] for line in log.lines()}
-    again = {slide for slide in failed if _readable(settings.slides[slide])}
+    again = {slide for slide in failed if readable(settings.slides[slide].path, settings.slides[slide].mpp)}
     log.forget(again)
     for round_index in store.finished():
         index = store.read(round_index)
@@ -95,21 +96,40 @@ def _welcome_back(settings: MappingSettings) -> None:
             store.publish(round_index, dataclasses.replace(index, lost=lost))
 
 
-def _readable(info: TrainingSlide) -> bool:
+def _known_first_maps(settings: MappingSettings) -> set[str]:
+    """The first maps of an earlier run that are still right: of files that have not changed since, or are gone.
+
+    Where they follow kinds of tissue, all hang together.
+    """
     try:
-        slide = Slide(info.path, mpp=info.mpp)
-        slide.read_patch((slide.dimensions_l0[0] / 2, slide.dimensions_l0[1] / 2), 64, slide.mpp)
-    except SlideError:
-        return False
-    return True
+        theirs = json.loads((Path(settings.folder) / FIRST_MAPS).read_text())
+    except (OSError, ValueError):
+        return set()
+    ours = _first_map_facts(settings)
+    if ours == theirs:
+        return {"-1.json", *map(default_file, settings.slides)}
+    if settings.discovery_rounds or any(ours[name] != theirs.get(name) for name in ("settings", "kinds")):
+        return set()
+    same = {name for name, facts in ours["slides"].items() if theirs["slides"].get(name) == facts}
+    return {default_file(slide) for slide in settings.slides if slide.slide_id in same}
 
 
-def _first_map_facts(settings: MappingSettings) -> str:
-    slides = [(slide.slide_id, slide.path, slide.mpp) for slide in settings.slides]
+def _first_maps_of_lost(settings: MappingSettings, checkpoint: Path | None) -> set[str]:
+    """Slides that cannot be read any more keep the map that they have."""
+    lost = {line["slide"] for line in UnreadableLog(checkpoint / "mapping").lines()} if checkpoint else ()
+    slides = [settings.slides[slide] for slide in lost]
+    return {default_file(slide) for slide in slides if not readable(slide.path, slide.mpp)}
+
+
+def _first_map_facts(settings: MappingSettings) -> dict[str, Any]:
+    """What first maps are made of, as JSON."""
     kinds = [[slide.label for slide in settings.slides], settings.alpha, settings.seed, settings.discovery]
-    return json.dumps(
-        [
-            *(slides, settings.mpp, settings.map_stride, settings.tile_size, settings.tissue),
-            kinds if settings.discovery_rounds else None,
-        ]
-    )
+    facts = {
+        "settings": [settings.mpp, settings.map_stride, settings.tile_size, settings.tissue, settings.alpha],
+        "kinds": kinds if settings.discovery_rounds else None,
+        "slides": {
+            slide.slide_id: [slide.path, slide.mpp, slide.tissue, file_stamp(Path(slide.path))]
+            for slide in settings.slides
+        },
+    }
+    return json.loads(json.dumps(facts))

@@ -21,7 +21,7 @@ COMPUTED = (
 """Arguments that a run cannot go on without: maps, patches and loss would be others than those so far."""
 NAMED = (
     "learning_rate", "weight_decay", "optim", "lr_scheduler_type", "warmup_steps", "max_grad_norm", "bf16", "fp16",
-    "per_device_train_batch_size", "gradient_accumulation_steps",
+    "mapping_dtype", "per_device_train_batch_size", "gradient_accumulation_steps",
 )  # fmt: skip
 """Arguments that may change on purpose; it is said."""
 
