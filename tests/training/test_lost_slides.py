@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from transformers import TrainerCallback
 
-from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.sampling import unreadable
 from wsi_hf.sampling.unreadable import retried
 from wsi_hf.slides.handles import pool
@@ -41,19 +41,27 @@ def damage(path: Path) -> bytes:
     return good
 
 
+class Damage(TrainerCallback):
+    """Damages a slide once the tissue of all is found."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if not state.global_step:
+            damage(self.path)
+
+
 def trainer_of(folder: Path, rows: list[dict], **changes):
-    """A trainer that has found the tissue of all slides, so that what happens to them now happens mid-run."""
-    trainer = make_trainer(folder, Dataset.from_list(rows), save_strategy="steps", save_steps=3, **changes)
-    settings = trainer.mapping_settings
-    if not settings.store.index_path(-1).exists():
-        prepare(settings)
-        settings.save()
+    """A trainer on whose slide tumor_001 something happens mid-run."""
+    saving = {"save_strategy": "steps", "save_steps": 3, "max_steps": 12}
+    trainer = make_trainer(folder, Dataset.from_list(rows), **saving | changes)
+    trainer.add_callback(Damage(Path(next(row["path"] for row in rows if row["slide_id"] == "tumor_001"))))
     return trainer
 
 
 def test_a_lost_slide_is_set_aside_and_reported_and_the_rest_goes_on(tmp_path, rows):
     trainer = trainer_of(tmp_path / "run", rows, max_lost_slides=0.25)
-    damage(tmp_path / "tumor_001.tif")
     trainer.train()
     (row,) = json.loads((tmp_path / "run" / "lost_slides.json").read_text())
     assert row["slide_id"] == "tumor_001"
@@ -67,35 +75,41 @@ def test_a_lost_slide_is_set_aside_and_reported_and_the_rest_goes_on(tmp_path, r
 
 
 def test_a_run_that_loses_a_slide_is_the_same_with_workers_and_when_resumed(tmp_path, rows):
-    whole, workers, first = (
-        trainer_of(tmp_path / name, rows, max_lost_slides=0.25, dataloader_num_workers=n)
-        for name, n in (("whole", 0), ("workers", 2), ("resumed", 0))
-    )
-    damage(tmp_path / "tumor_001.tif")
-    whole.train()
-    workers.train()
+    good = (tmp_path / "tumor_001.tif").read_bytes()
+    runs = []
+    for name, workers in (("whole", 0), ("workers", 2)):
+        (tmp_path / "tumor_001.tif").write_bytes(good)
+        runs.append(trainer_of(tmp_path / name, rows, max_lost_slides=0.25, dataloader_num_workers=workers))
+        runs[-1].train()
+    whole, workers = runs
     assert_equal(weights(workers), weights(whole))
-    first.train()
-    for step in (6, 8):
-        shutil.rmtree(tmp_path / "resumed" / f"checkpoint-{step}")
-    resumed = trainer_of(tmp_path / "resumed", rows, max_lost_slides=0.25)
+    for step in (9, 12):
+        shutil.rmtree(tmp_path / "workers" / f"checkpoint-{step}")
+    resumed = trainer_of(tmp_path / "workers", rows, max_lost_slides=0.25)
     resumed.train(resume_from_checkpoint=True)
     assert_equal(weights(resumed), weights(whole))
     assert len(resumed.run.lost_slides.reasons) == 1
 
 
 def test_too_many_lost_slides_stop_the_training_until_they_are_repaired(tmp_path, rows):
+    good = (tmp_path / "tumor_001.tif").read_bytes()
     trainer = trainer_of(tmp_path / "run", rows)
-    good = damage(tmp_path / "tumor_001.tif")
     with pytest.raises(LostSlidesError, match=r"1 of 8 training slides.*max_lost_slides = 0.05(.|\n)*tumor_001"):
         trainer.train()
     (tmp_path / "tumor_001.tif").write_bytes(good)
-    pool().clear()
     resumed = trainer_of(tmp_path / "run", rows)
     resumed.train(resume_from_checkpoint=True)
-    assert resumed.state.global_step == 8
+    assert resumed.state.global_step == 12
     assert not resumed.mapping_settings.store.newest().lost
     assert not (tmp_path / "run" / "lost_slides.json").exists()
+
+
+def test_an_unreadable_validation_slide_does_not_end_the_training(tmp_path, rows, caplog):
+    trainer = trainer_of(tmp_path / "run", rows, max_steps=1)
+    damage(tmp_path / "tumor_001.tif")
+    metrics = trainer.evaluate()
+    assert metrics["eval_slides"] == 7
+    assert "tumor_001" in caplog.text
 
 
 def test_a_slide_that_comes_back_in_time_is_not_lost(tmp_path, synthetic_slide, monkeypatch):

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from wsi_hf import WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
+from wsi_hf import WsiTrainer, WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.mapping.child import MappingChild
 from wsi_hf.sampling.map_store import MappingError
@@ -285,11 +285,27 @@ def test_no_process_outlives_a_stopped_training(tmp_path, tiny_cohort, how, leav
         ({"draw_from": "old"}, "draw_from"),
         ({"mapping": "thread"}, "mapping"),
         ({"patch_size": 0}, "patch_size"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+        ({"ignore_data_skip": True}, "ignore_data_skip"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_refused(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         WsiTrainingArguments(output_dir=str(tmp_path), **{**SETTINGS, **wrong})
+
+
+def test_what_is_trained_is_told(tmp_path, slides):
+    trainer = make_trainer(
+        tmp_path, slides, beta_1=0.61, load_best_model_at_end=True, eval_strategy="steps", save_strategy="steps"
+    )
+    assert trainer.model.config.beta_1 == 0.61
+    assert trainer.args.metric_for_best_model == "slide_auc"  # a loss favours "all benign"
+    assert trainer.args.greater_is_better
+    with pytest.raises(ValueError, match="compute_metrics"):
+        WsiTrainer(trainer.model, trainer.args, slides, compute_metrics=lambda p: {})
+    for unsupported in (trainer.predict, trainer.hyperparameter_search):
+        with pytest.raises(NotImplementedError):
+            unsupported()
 
 
 def test_all_bad_slides_are_named_before_the_training_begins(tmp_path, slides):
