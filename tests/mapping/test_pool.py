@@ -79,8 +79,7 @@ def test_two_mappers_never_claim_the_same_slide(tmp_path):
     first.publish(Round([entry]))
     second.publish(Round([entry, entry]))  # too late
     assert len(store.read(0).entries) == 1
-    assert not list((tmp_path / "done").iterdir())
-    assert not list((tmp_path / "claims").iterdir())
+    assert second.results(plan) == first.results(plan)  # whoever comes last still finds it
 
 
 def test_what_a_dead_mapper_claimed_is_mapped_by_another(tmp_path, slides):
@@ -118,7 +117,6 @@ def test_mappers_that_join_and_leave_mid_run_change_nothing(tmp_path, slides, re
     assert_equal(weights(trainer), reference)
     assert others.mappers[0].wait(300) == -signal.SIGKILL
     assert others.mappers[1].wait(300) == 0  # the training has ended
-    assert not list((tmp_path / "_mapping" / "claims").glob("*"))
 
 
 def test_the_training_ends_where_nobody_maps(tmp_path, slides, monkeypatch):

@@ -81,16 +81,17 @@ class RoundPool:
 
     def results(self, plan: Plan) -> dict[int, Mapped] | None:
         """What became of all slides; None while some are missing."""
-        if not all(self._mark(slide).exists() for slide in plan.slides):
+        try:
+            facts = {slide: json.loads(self._mark(slide).read_text()) for slide in plan.slides}
+        except FileNotFoundError:
             return None
-        facts = {slide: json.loads(self._mark(slide).read_text()) for slide in plan.slides}
         return {slide: Mapped(**{**each, "entry": MapEntry(**each["entry"])}) for slide, each in facts.items()}
 
     def publish(self, index: Round) -> None:
-        """Finish the round, unless another mapper has, and clear away how it came about."""
+        """Finish the round, unless another mapper has. Others may still read what it came from; the trainer clears it
+        away later.
+        """
         write_once(self.store.index_path(self.round_index), json.dumps(asdict(index)))
-        for path in [p for name in (CLAIMS, DONE) for p in (self.store.folder / name).glob(f"{self.round_index}.*")]:
-            path.unlink(missing_ok=True)
 
     def _mark(self, slide: int) -> Path:
         return self.store.folder / DONE / f"{self.round_index}.{slide}.json"
