@@ -95,13 +95,13 @@ def write_once(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text)
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    except OSError:
-        if not part.exists() or path.exists():
-            raise
-        os.replace(part, path)  # no hard links here: two that write at once write the same but for measured times
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            pass
+        except OSError:  # no hard links here: two that write at once write the same but for measured times
+            if not path.exists():
+                os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
