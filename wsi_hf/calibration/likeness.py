@@ -1,9 +1,11 @@
 """What the calibration's slides look like together, and from where on a slide is unlike any of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
 
 from wsi_hf.calibration.measuring import SlideMeasure
 from wsi_hf.segmentation.calibration import Likeness
@@ -28,13 +30,14 @@ def likeness_of(slides: Sequence[SlideMeasure]) -> Likeness | None:
         others = np.delete(looks, i, axis=0)
         wrong += _likeness(others).distance(looks[i]) > SLACK * _distances(others).max()
     whole = _likeness(looks)
-    return Likeness(whole.mean, whole.deviation, float(limit), wrong / len(looks), len(looks))
+    return replace(whole, limit=float(limit), false_alarms=wrong / len(looks))
 
 
 def _likeness(looks: NDArray[np.float64]) -> Likeness:
     mean = looks.mean(axis=0)
     deviation = np.maximum(looks.std(axis=0, ddof=1), LEAST_DEVIATION * np.abs(mean) + 1e-6)
-    return Likeness(mean.tolist(), deviation.tolist(), np.inf, 0.0, len(looks))
+    precision = LedoitWolf().fit((looks - mean) / deviation).precision_  # shrunk: there are few slides
+    return Likeness(mean.tolist(), deviation.tolist(), precision.tolist(), np.inf, 0.0, len(looks))
 
 
 def _distances(looks: NDArray[np.float64]) -> NDArray[np.float64]:

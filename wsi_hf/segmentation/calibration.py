@@ -26,6 +26,7 @@ class Likeness:
 
     Attributes:
         mean, deviation: of each feature of `slides.appearance` over the slides.
+        precision: inverse covariance of the features in deviations, (features, features).
         limit: the largest distance that is no cause for a warning.
         false_alarms: share of slides of the same kind that are warned of, as measured leaving out one at a time.
         n: how many slides.
@@ -33,14 +34,15 @@ class Likeness:
 
     mean: list[float]
     deviation: list[float]
+    precision: list[list[float]]
     limit: float
     false_alarms: float
     n: int
 
     def distance(self, features: ArrayLike) -> float:
-        """Root mean square of the features' distances from the mean, in deviations."""
+        """Mahalanobis' distance from the mean, over the root of the number of features: about 1 for their own kind."""
         z = (np.asarray(features, float) - self.mean) / np.asarray(self.deviation)
-        return float(np.sqrt(np.mean(z**2)))
+        return float(np.sqrt(max(0.0, z @ np.asarray(self.precision) @ z) / len(z)))
 
 
 @dataclass(frozen=True)
