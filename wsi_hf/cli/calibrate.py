@@ -40,6 +40,7 @@ def calibrate(
     false_lesions: float,
     out: Path | None,
     mpp: float | None,
+    override_mpp: float | None,
     **options: Any,
 ) -> int:
     """Set what counts as malignant, slides and pixels, from the labels of slides that the model was not trained on.
@@ -61,6 +62,7 @@ def calibrate(
         raise ValueError(f"{out} holds a model already; choose another folder")
     rule: Rule = "sensitivity" if sensitivity is not None else "specificity" if specificity is not None else RULE
     rows = _rows_of(load_cohort(cohort, slides), split, cohort)
+    rows = [{**row, "mpp": override_mpp or row["mpp"]} for row in rows]
     reading = {name: options.pop(name) for name in ("tile_size", "batch_size", "num_workers")}
     calibration, failed = set_operating_point(
         load_network(model, **options), rows, out or Path(model), rule, sensitivity or specificity or 0.0,
