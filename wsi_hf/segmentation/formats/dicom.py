@@ -54,7 +54,7 @@ def write_dicom_lesions(
     path: Path,
     source: pydicom.Dataset,
     lesions: list[shapely.Polygon],
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     downsample: float,
     made_by: str,
 ) -> None:
@@ -70,7 +70,7 @@ def write_dicom_lesions(
     """
     import highdicom as hd
 
-    mask = rasterize(shapely.MultiPolygon(lesions), shape, downsample)
+    mask = rasterize(shapely.MultiPolygon(lesions), (shape[0], shape[1]), downsample)
     segment = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label="malignant",

@@ -40,7 +40,7 @@ def write_ome_zarr(path: Path, array_path: Path, mpp: float, name: str) -> None:
     group = zarr.create_group(path, zarr_format=3)
     array_path.rename(path / ARRAY)
     _link(array_path, path / ARRAY)
-    level, datasets = _array(group, ARRAY), []
+    level, datasets = _array(group, ARRAY), list[Dataset]()
     while True:
         number = len(datasets)
         here = group if not number else group.require_group(str(number))
