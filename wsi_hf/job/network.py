@@ -33,7 +33,8 @@ def network_of(job: JobArguments, args: WsiTrainingArguments) -> tuple[PreTraine
             beta_0=args.beta_0,
             beta_1=args.beta_1,
         )
-        model, image_processor = WsiUNetForSegmentation(config), WsiImageProcessor(mpp=job.mpp)
+        model: PreTrainedModel = WsiUNetForSegmentation(config)
+        image_processor = WsiImageProcessor(mpp=job.mpp)
     else:
         model, image_processor = known_network(job.model, job.mpp)
     if job.init_from:
@@ -76,5 +77,5 @@ def _image_processor(name: str, model: PreTrainedModel, mpp: float) -> WsiImageP
             known = None
     if isinstance(known, WsiImageProcessor):
         return known
-    colours = {key: list(getattr(known, key)) for key in ("image_mean", "image_std") if getattr(known, key, None)}
+    colours: Any = {key: list(getattr(known, key)) for key in ("image_mean", "image_std") if getattr(known, key, None)}
     return WsiImageProcessor(mpp=getattr(model.config, "mpp", mpp), **colours)

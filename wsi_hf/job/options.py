@@ -65,7 +65,8 @@ class JobArguments:
 
 def job_parser() -> HfArgumentParser:
     """A parser of everything that a job can be told; options are not abbreviated."""
-    parser = HfArgumentParser((JobArguments, WsiTrainingArguments), prog="wsi-hf train", allow_abbrev=False)
+    kinds: Any = (JobArguments, WsiTrainingArguments)
+    parser = HfArgumentParser(kinds, prog="wsi-hf train", allow_abbrev=False)
     parser.add_argument("--config", help="YAML file of any of these options, such as a run's run.yaml")
     return parser
 
@@ -108,10 +109,10 @@ def parse(parser: HfArgumentParser, arguments: list[str] | None) -> tuple[Namesp
 def arguments_of(namespace: Namespace) -> tuple[JobArguments, WsiTrainingArguments]:
     """The values as dataclasses, which check them. With mapping 'ranks' this is where a mapping rank stays."""
     job, args = (
-        kind(**{f.name: getattr(namespace, f.name) for f in dataclasses.fields(kind) if f.init})
+        {f.name: getattr(namespace, f.name) for f in dataclasses.fields(kind) if f.init}
         for kind in (JobArguments, WsiTrainingArguments)
     )
-    return job, args
+    return JobArguments(**job), WsiTrainingArguments(**args)
 
 
 def read_config(parser: HfArgumentParser, path: str | None) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def finish(trainer: WsiTrainer, slides: Slides, job: JobArguments) -> dict[str, 
             raise RuntimeError(f"the model is trained and saved in {out}, but was not judged: {error}") from error
     plot_run(out, trainer.state.log_history, slides.train, args.patch_size, image_processor.mpp)
     if args.push_to_hub:
-        print(push_run(out, trainer.hub_model_id, revision=args.hub_revision, token=args.hub_token).commit_url)
+        pushed: Any = push_run(out, trainer.hub_model_id, revision=args.hub_revision, token=args.hub_token)
+        print(pushed.commit_url)
     return metrics
 
 
