@@ -83,7 +83,7 @@ def test_the_report_opens_sorts_and_shows_its_pictures(browser, evaluated, tmp_p
             assert values == sorted(values, reverse=direction == "descending"), (title, direction)
     for _, names in seen["sorted"]["pixel AP"]:  # undefined on benign slides: these stay at the end
         assert [by_name[name].label for name in names] == ["malignant"] * 2 + ["benign"] * 2
-    assert len(seen["pictures"]) == 2 + 2 * 4
+    assert len(seen["pictures"]) == 3 + 2 * 4
     assert all(complete and natural > 100 and shown > 50 for complete, natural, shown in seen["pictures"])
     assert seen["enlarged"] > 1.5
     inner, scroll = seen["window"]
@@ -94,7 +94,7 @@ def test_the_report_opens_sorts_and_shows_its_pictures(browser, evaluated, tmp_p
 def test_the_report_needs_nothing_from_elsewhere(evaluated):
     page = (evaluated / "report.html").read_text(encoding="utf-8")
     outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", page)
-    assert page.count("data:image/") == 2 + 2 * 4
+    assert page.count("data:image/") == 3 + 2 * 4
     assert not re.search(r"https?:|//|<link|@import|url\(|\bsrc=\"(?!\")", outside)
     assert "default-src 'none'" in page
 
