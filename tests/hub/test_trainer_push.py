@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from wsi_hf.hub.run_files import MODEL_CODE
-
 from .conftest import train
+from .test_push import UNET_CODE
 
-MODEL = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "training_args.json", *MODEL_CODE}
+MODEL = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "training_args.json", *UNET_CODE}
 
 
 def pushing(folder, cohort, **changes):
