@@ -28,7 +28,7 @@ from wsi_hf.cohorts.manifest import join_manifest
 from wsi_hf.cohorts.own_slides import load_table
 from wsi_hf.cohorts.rows import FEATURES
 from wsi_hf.evaluation.froc.detection_files import read_detections
-from wsi_hf.evaluation.pixel import PixelCounts
+from wsi_hf.evaluation.pixel_counts import PixelCounts
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.reports.cohort import read_rules, read_slide_ids

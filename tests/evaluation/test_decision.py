@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wsi_hf.evaluation.decision import calibration_error, decision_figures, reliability
-from wsi_hf.evaluation.pixel import count_pixels
+from wsi_hf.evaluation.pixel_counts import count_pixels
 
 from .test_results import MARGINS, cohort, record
 

@@ -3,7 +3,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from wsi_hf.evaluation import blocks
-from wsi_hf.evaluation.pixel import PixelScores, count_pixels, margin_codes, outline_band
+from wsi_hf.evaluation.pixel import PixelScores
+from wsi_hf.evaluation.pixel_counts import count_pixels, margin_codes, outline_band
 
 P = np.array([[0.9, 0.6], [0.4, 0.0]], np.float32)
 TRUTH = np.array([[1, 0], [1, 0]], bool)

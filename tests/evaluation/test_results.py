@@ -7,7 +7,7 @@ import pytest
 import shapely
 from shapely import MultiPolygon
 
-from wsi_hf.evaluation.pixel import count_pixels
+from wsi_hf.evaluation.pixel_counts import count_pixels
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.results import evaluate_records
 from wsi_hf.evaluation.slide_score import robust_margin

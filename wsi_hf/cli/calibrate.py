@@ -9,8 +9,6 @@ import click
 from wsi_hf.cli.network import load_network, network_options
 from wsi_hf.cli.progress import progress_wanted
 
-RULE = "balanced accuracy"
-
 
 @click.command(short_help="set a model's operating point from labelled slides")
 @click.option("--model", required=True, help="a folder (it gets the calibration unless --out), or a name on the Hub")
@@ -60,7 +58,8 @@ def calibrate(
         raise ValueError(f"{model} is no folder that the calibration could be written into; say --out")
     if out is not None and (out / "config.json").exists():
         raise ValueError(f"{out} holds a model already; choose another folder")
-    rule: Rule = "sensitivity" if sensitivity is not None else "specificity" if specificity is not None else RULE
+    asked: Rule = "sensitivity" if sensitivity is not None else "specificity"
+    rule: Rule = "balanced accuracy" if sensitivity is None and specificity is None else asked
     rows = _rows_of(load_cohort(cohort, slides), split, cohort)
     rows = [{**row, "mpp": override_mpp or row["mpp"]} for row in rows]
     reading = {name: options.pop(name) for name in ("tile_size", "batch_size", "num_workers")}

@@ -1,8 +1,7 @@
 """Draws lymph-node-like tissue in H&E: what the synthetic cohort's slides show.
 
-Drawn as two stain concentrations (haematoxylin, eosin) and turned into colour by Beer and Lambert's law with a stain of
-the slide's own. Benign and malignant slides share one recipe; only the islands of tumour differ. Histiocytes and
-germinal centres are there in both: pale and pink as tumour, with smaller nuclei, so that colour alone tells little.
+Two stains become colour by Beer and Lambert's law. Both classes share one recipe; only islands of tumour differ, and
+histiocytes and germinal centres are as pale and pink as tumour, so that colour tells little.
 """
 
 import bisect

@@ -17,7 +17,7 @@ from wsi_hf.evaluation.blocks import MapLike, read_block, row_blocks
 from wsi_hf.evaluation.froc.detections import find_detections
 from wsi_hf.evaluation.froc.polygon_mask import PolygonMask
 from wsi_hf.evaluation.panels import reduce_map
-from wsi_hf.evaluation.pixel import PixelCounts, count_pixels
+from wsi_hf.evaluation.pixel_counts import PixelCounts, count_pixels
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork

@@ -16,7 +16,7 @@ from shapely import MultiPolygon
 
 from wsi_hf.evaluation.froc.detection_files import check_detections
 from wsi_hf.evaluation.panels import OverlayPanel
-from wsi_hf.evaluation.pixel import PixelCounts
+from wsi_hf.evaluation.pixel_counts import PixelCounts
 from wsi_hf.slides.damaged import DamagedFileError, reading
 from wsi_hf.slides.replacing import replacing
 

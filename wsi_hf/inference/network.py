@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -64,8 +64,9 @@ class PixelNetwork:
             raise ValueError(f"{type(self.image_processor).__name__} does not say the model's mpp; pass {A_PROCESSOR}")
         self.mpp = float(self.image_processor.mpp)
         self.config = model.config
-        self._swapped = malignant_class(model.config.id2label) == 0
-        names = [str(model.config.id2label[number]) for number in (0, 1)]
+        id2label: Any = model.config.id2label
+        self._swapped = malignant_class(id2label) == 0
+        names = [str(id2label[number]) for number in (0, 1)]
         self.labels = dict(enumerate(names[::-1] if self._swapped else names))
         self.exact = isinstance(model, WsiUNetForSegmentation)
         self.alignment = int(model.config.alignment) if self.exact else 2 * BLENDED_MARGIN

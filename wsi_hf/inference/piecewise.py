@@ -80,11 +80,11 @@ class PiecewiseUNet:
     def products(self, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """How many multiplications tiles of (H, W) take, margins included."""
         levels = range(self.depth)
-        blocks = [(self.unet.bottom, self.depth, HALO)]
+        blocks: list[tuple[nn.Module, int, int]] = [(self.unet.bottom, self.depth, HALO)]
         blocks += [(self.unet.encoder[level], level, self.encoded[level]) for level in levels]
         blocks += [(self.unet.decoder[level], level, HALO) for level in levels]
         sizes = [(block, (height >> level) + 2 * halo, (width >> level) + 2 * halo) for block, level, halo in blocks]
-        return sum(sum(p.numel() for p in block.parameters()) * h * w for block, h, w in sizes)
+        return np.sum([sum(p.numel() for p in block.parameters()) * h * w for block, h, w in sizes], axis=0)
 
     def _encode(self, block: ResidualBlock, x: Tensor, inside: int) -> tuple[Tensor, Tensor]:
         """Run an encoder's block: (its output less `inside` pixels a side, for the decoder; its output pooled)."""

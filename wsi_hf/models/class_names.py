@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 BENIGN_WORDS = {"benign", "normal", "healthy", "negative", "background", "nontumor", "nontumour"}
 MALIGNANT_WORDS = {
@@ -13,7 +14,7 @@ UNNAMED = ["LABEL_0", "LABEL_1"]
 """What transformers calls two classes that nobody has named: they are taken in this package's own order."""
 
 
-def malignant_class(id2label: Mapping[int | str, str] | None) -> int:
+def malignant_class(id2label: Mapping[Any, str] | None) -> int:
     """Find the malignant class by its name. It is enough that one of the two names is known.
 
     Args:

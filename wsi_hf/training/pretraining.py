@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -17,6 +17,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from wsi_hf.hub.run_files import CONFIG, SUMMARY, WEIGHTS, read_json
 from wsi_hf.mapping.mapper import MappingSettings
+from wsi_hf.models.configuration_wsi_unet import WsiUNetConfig
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.modeling_wsi_unet import WsiUNetForReconstruction, WsiUNetForSegmentation
 from wsi_hf.training.arguments import WsiTrainingArguments
@@ -93,7 +94,7 @@ def pretrain_first(
     args, folder = copy.copy(args), Path(str(args.output_dir)) / AUTOENCODER
     args.output_dir, args.max_steps, args.mapping, args.push_to_hub = str(folder), steps, "inline", False
     args.save_strategy, args.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
-    autoencoder = WsiUNetForReconstruction(copy.deepcopy(model.config))
+    autoencoder = WsiUNetForReconstruction(cast(WsiUNetConfig, copy.deepcopy(model.config)))
     trainer = WsiPretrainer(autoencoder, args, train_dataset, processing_class=image_processor)
     trainer.train()
     trainer.save_model()

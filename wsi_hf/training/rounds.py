@@ -25,7 +25,7 @@ class RoundCallback(TrainerCallback):
     def __init__(self, run: Run, checkpoint: Path | None):
         self.run, self.checkpoint = run, checkpoint
 
-    def on_train_begin(self, args, state, control, model, processing_class, **kwargs):
+    def on_train_begin(self, args, state, control, model, processing_class, **kwargs):  # type: ignore[override]
         run, store = self.run, self.run.settings.store
         if args.device.type == "cpu":
             torch.set_num_threads(args.threads)
@@ -49,7 +49,7 @@ class RoundCallback(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         self.run.sampler.set_epoch(int(state.epoch or 0))
 
-    def on_step_end(self, args, state, control, model, **kwargs):
+    def on_step_end(self, args, state, control, model, **kwargs):  # type: ignore[override]
         ended, left = divmod(state.global_step, args.steps_per_round)
         if left or state.global_step >= state.max_steps:
             return

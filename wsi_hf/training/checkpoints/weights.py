@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from transformers import PreTrainedModel
@@ -19,7 +20,8 @@ def load_whole(model: PreTrainedModel, checkpoint: Path) -> None:
     names = _saved_names(checkpoint)
     if names == set(model.state_dict()):
         return
-    saved, found = type(model).from_pretrained(checkpoint, output_loading_info=True)
+    loaded: Any = type(model).from_pretrained(checkpoint, output_loading_info=True)
+    saved, found = loaded
     wrong = sorted({*found["missing_keys"], *found["unexpected_keys"], *map(str, found["mismatched_keys"])})
     if wrong:
         raise ValueError(
