@@ -33,15 +33,13 @@ class SupervisedTrainer(WsiTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         truth = torch.stack([self._truth(*where) for where in zip(inputs["slide"], inputs["center_l0"], strict=True)])
-        generator = torch.Generator().manual_seed(self.args.seed * 1_000_003 + int(inputs["index"][0]))
-        turns, mirrored = torch.randint(4, (1,), generator=generator).item(), torch.rand(1, generator=generator) < 0.5
-        images, truth = (turned(x, turns, bool(mirrored)) for x in (inputs["pixel_values"], truth))
-        self.augment.flips, self.augment.rotation = torch.nn.Identity(), torch.nn.Identity()  # outlines turn along
-        pixel_values = self.pixel_values(model, inputs | {"pixel_values": images})
-        logits = model(pixel_values=pixel_values).logits
-        loss = F.cross_entropy(logits, truth.to(logits.device))
+        truth = truth.to(inputs["pixel_values"].device)
+        if model.training:  # outlines move with the images
+            truth = self.run.augment.move(truth[:, None].float(), self.run.seed_of(inputs))[:, 0].round().long()
+        logits = model(pixel_values=self.pixel_values(model, inputs)).logits
+        loss = F.cross_entropy(logits.float(), truth)
         if model.training:
-            self._record(inputs, slide_logits(logits, self.eta))
+            self.run.draws.see(inputs, slide_logits(logits.detach(), self.eta).softmax(1)[:, 1])
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _truth(self, slide: Tensor, center_l0: Tensor) -> Tensor:
@@ -65,18 +63,12 @@ class SupervisedTrainer(WsiTrainer):
         return np.pad(mask, self.args.patch_size), slide.mpp
 
 
-def turned(images: Tensor, turns: int, mirrored: bool) -> Tensor:
-    images = torch.rot90(images, turns, (1, 2))
-    return images.flip(2) if mirrored else images
-
-
 def main() -> None:
     example, _ = train_camelyon16.parse_arguments()
     if example.cohort is None:
         sys.exit("say which slides: --cohort FOLDER")
     SupervisedTrainer.annotations = {str(row["path"]): row["annotation"] for row in load_cohort(example.cohort)}
     train_camelyon16.WsiTrainer = SupervisedTrainer
-    sys.argv += ["--augment_elastic_px", "0"]  # outlines are not bent
     oracle_placement.main()
 
 
