@@ -169,3 +169,23 @@ def test_a_resampled_slide_gives_the_same_bits_whatever_the_tiles(tmp_path, mode
     size = slide.size_px(1.0)
     first, second = (stitched(stream_tiles(model, slide, tissue=None, tile_size=t), size) for t in (64, 1024))
     assert (first - second).abs().max() <= 1e-5
+
+
+def test_tiles_filled_up_to_few_sizes_join_too(noise_slide, monkeypatch):
+    """What a GPU does: its libraries take up to seconds for each new size."""
+    slide, model, sizes = noise_slide(700, 600), MODELS[3], set()
+    tissue = np.zeros((60, 70), bool)
+    tissue[3:50, 5:20] = tissue[40:48, 5:66] = tissue[10:13, 40:45] = True
+    network = PixelNetwork(model)
+    network.few_sizes = True
+    compute = network._unet.__call__
+    monkeypatch.setattr(network, "_unet", lambda x, margin: sizes.add(tuple(x.shape)) or compute(x, margin))
+    monkeypatch.setattr(network, "cost", lambda height, width: height * width)  # as many parts as can be
+    whole = whole_slide_logits(model, slide, PROCESSOR)
+    parts = list(stream_tiles(network, slide, tissue=tissue, tile_size=400, batch_size=2))
+    for part in parts:
+        height, width = part.logits.shape[1:]
+        truth = whole[:, part.y_px : part.y_px + height, part.x_px : part.x_px + width]
+        assert (part.logits - truth).abs().max() <= 1e-4
+    assert len({part.logits.shape for part in parts}) > 4 >= len(sizes)
+    assert {shape[0] for shape in sizes} == {2}

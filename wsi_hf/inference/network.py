@@ -25,6 +25,8 @@ A_PROCESSOR = "image_processor=WsiImageProcessor(mpp=..., image_mean=..., image_
 LARGE = 4096
 EACH_TILE_ON_CPU, EACH_TILE = 1_000, 30_000
 """What a tile costs whatever its size, as pixels that could be computed instead: calls, and a GPU's launches."""
+FEW_SIZES = np.array([256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096])
+"""Sides that a GPU's tiles are filled up to: its libraries prepare each convolution anew for every new size."""
 BLENDED_MARGIN = 64
 """Pixels by which tiles of other networks overlap their neighbours, on each side."""
 
@@ -80,6 +82,7 @@ class PixelNetwork:
         self.model = cast(nn.Module, folded or copy.deepcopy(model).eval().requires_grad_(False))
         self.model.to(self.device, self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._unet = PiecewiseUNet(folded, self._piece(), compiled) if folded else None
+        self.few_sizes = self.device.type != "cpu"
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -105,9 +108,17 @@ class PixelNetwork:
         logits = self.model(pixel_values=x).logits.float()
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
 
+    def filled(self, size: np.ndarray) -> np.ndarray:
+        """The side that tiles of this side, margins left out, are computed with; larger on a GPU: see `FEW_SIZES`."""
+        if not (self.few_sizes and self.exact):
+            return size
+        at = np.minimum(np.searchsorted(FEW_SIZES, size), len(FEW_SIZES) - 1)
+        return np.maximum(size, -(-FEW_SIZES[at] // self.alignment) * self.alignment)
+
     def cost(self, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """What tiles of (height, width) pixels take an exact network, margins included; in pixels of large tiles."""
         assert self._unet is not None
+        height, width = self.filled(height), self.filled(width)
         smoothed = 2 * (self.margin - self.config.unet_margin)
         products = self._unet.products(height + smoothed, width + smoothed)
         a_pixel = self._unet.products(np.array(LARGE), np.array(LARGE)) / LARGE**2

@@ -217,12 +217,25 @@ def _find_tissue(slide: Slide) -> np.ndarray:
 
 
 def _forward(network: PixelNetwork, reads: Iterable[ReadTile], batch_size: int) -> Iterator[tuple[Tile, Tensor]]:
-    """Run the network over tiles, as many of one size at once as a batch holds: (tile, logits (2, H, W))."""
-    for _, same in groupby(reads, key=lambda read: read.pixels.shape):
+    """Run the network over tiles, as many of one size at once as a batch holds: (tile, logits (2, H, W)).
+
+    Where it takes few sizes, tiles are filled up to one of them, white, and batches to their full number.
+    """
+    margins = 2 * network.margin
+
+    def size(read: ReadTile) -> tuple[int, int]:
+        height, width = network.filled(np.array(read.pixels.shape[:2]) - margins) + margins
+        return int(height), int(width)
+
+    for (height, width), same in groupby(reads, key=size):
         while batch := list(islice(same, batch_size)):
-            pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
-            for read, logits in zip(batch, network(pixels), strict=True):
-                yield read.tile, logits
+            number = batch_size if network.few_sizes else len(batch)
+            pixels = np.full((number, height, width, 3), 255, np.uint8)
+            for place, read in zip(pixels, batch, strict=False):
+                place[: read.pixels.shape[0], : read.pixels.shape[1]] = read.pixels
+            for read, logits in zip(batch, network(torch.from_numpy(pixels)), strict=False):
+                rows, columns = read.pixels.shape[:2]
+                yield read.tile, logits[:, : rows - height or None, : columns - width or None]
 
 
 def _analysed(grid: TileGrid, tile: Tile, mask: np.ndarray | None, damages: set[Damage]) -> np.ndarray:
