@@ -16,7 +16,7 @@ import train_camelyon16
 
 import wsi_hf.mapping.first_maps
 from wsi_hf.cohorts.camelyon16 import load_cohort
-from wsi_hf.inference.streaming import tissue_mask
+from wsi_hf.inference.tissue import tissue_mask
 from wsi_hf.slides.annotations import rasterize, read_asap
 from wsi_hf.slides.slide import Slide
 

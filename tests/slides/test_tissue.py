@@ -118,13 +118,17 @@ def test_real_slides_have_the_tissue_that_is_seen(shared: Path, name, mpp, low, 
 
 
 @pytest.mark.parametrize(
-    ("size_px", "size_mask", "pixels", "expected"),
+    ("size_px", "size_mask", "cell_px", "pixels", "expected"),
     [
-        (1001, 126, [0, 7, 8, 999, 1000], [0, 0, 1, 124, 125]),  # cells of 8 pixels; the last sticks out
-        (1000, 125, [7, 8, 999], [0, 1, 124]),
-        (10, 3, [0, 3, 4, 6, 7, 9], [0, 1, 1, 1, 2, 2]),  # spans it exactly
-        (4, 8, [0, 1, 3], [1, 3, 7]),  # finer than the pixels
+        (1001, 126, 8, [0, 7, 8, 999, 1000], [0, 0, 1, 124, 125]),  # the last cell sticks out
+        (1000, 125, 8, [7, 8, 999], [0, 1, 124]),
+        (100, 2, 64, [49, 50, 63, 64], [0, 0, 0, 1]),
+        (40, 3, 16, [13, 15, 16, 31, 32], [0, 0, 1, 1, 2]),
+        (20, 3, 8 / 0.972, [7, 8, 15, 16], [0, 1, 1, 2]),
+        (1001, 126, None, [7, 8, 1000], [0, 1, 125]),  # spans it exactly, as these
+        (10, 3, None, [0, 3, 4, 6, 7, 9], [0, 1, 1, 1, 2, 2]),
+        (4, 8, None, [0, 1, 3], [1, 3, 7]),  # finer than the pixels
     ],
 )
-def test_a_pixel_finds_its_cell_of_a_mask(size_px, size_mask, pixels, expected):
-    assert mask_index(np.array(pixels), size_px, size_mask).tolist() == expected
+def test_a_pixel_finds_its_cell_of_a_mask(size_px, size_mask, cell_px, pixels, expected):
+    assert mask_index(np.array(pixels), size_px, size_mask, cell_px).tolist() == expected

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from shapely.geometry import box, mapping
 
-from wsi_hf.inference.streaming import tissue_mask
+from wsi_hf.inference.tissue import tissue_mask
 from wsi_hf.slides.pyramid import write_pyramid
 from wsi_hf.slides.slide import Slide, SlideError
 from wsi_hf.slides.tissue_masks import read_tissue

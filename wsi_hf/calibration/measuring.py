@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from wsi_hf.cohorts.camelyon16 import open_slide
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.streaming import tissue_mask
+from wsi_hf.inference.tissue import tissue_mask
 from wsi_hf.segmentation.lesions import find_lesions
 from wsi_hf.segmentation.outputs import SlideSegmentation
 from wsi_hf.segmentation.provenance import model_fingerprint, slide_fingerprint

@@ -1,12 +1,9 @@
 """A slide's logits, tile by tile: read ahead, normalised on the device, computed with their true surroundings."""
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby, islice
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,21 +13,12 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.blending import blend
 from wsi_hf.inference.memory import largest_tile
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.reading import Damage, ReadAhead, ReadTile, TileReader, read_contained
+from wsi_hf.inference.reading import Damage, ReadAhead, ReadTile, TileReader
 from wsi_hf.inference.tiling import Tile, TileGrid
+from wsi_hf.inference.tissue import Tissue, tissue_cell, tissue_mask
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.slides.handles import SlideError
 from wsi_hf.slides.slide import Slide
-from wsi_hf.slides.tissue import find_tissue
-from wsi_hf.slides.tissue_masks import read_tissue
-
-logger = logging.getLogger(__name__)
-
-Tissue = Literal["auto"] | str | Path | np.ndarray | None
-"""Where to look: found by itself; the file of a mask, or a folder of masks (`slides.tissue_masks`); a bool mask (H, W)
-of any resolution that spans the whole slide; everywhere."""
-
-TISSUE_MPP = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +43,7 @@ def stream_tiles(
     *,
     image_processor: WsiImageProcessor | None = None,
     tissue: Tissue = "auto",
+    cell_px: float | None = None,
     tile_size: int | None = None,
     batch_size: int = 1,
     device: torch.device | str | None = None,
@@ -74,6 +63,7 @@ def stream_tiles(
             device and dtype are not taken).
         slide: an open slide; it is read at the image processor's mpp (the model's), whatever its own.
         tissue: see `Tissue`. A mask without any tissue warns, and the whole slide is taken.
+        cell_px: side of the cells of a given mask in pixels at the model's mpp; None: it spans the whole slide.
         tile_size: longest side of a tile in pixels at the model's mpp, rounded up to the network's alignment; by
             default from the memory at hand.
         batch_size: tiles a forward pass.
@@ -89,6 +79,7 @@ def stream_tiles(
         tiles = TileStream(
             network, slide, mask, tile_size or largest_tile(network, batch_size), pool,
             batch_size=batch_size, ahead=batch_size + num_workers, on_damage=on_damage,
+            cell_px=tissue_cell(tissue, network.mpp) or cell_px,
         )  # fmt: skip
         try:
             yield from tiles
@@ -108,7 +99,7 @@ class TileStream:
         pool: threads that read.
         batch_size: tiles a forward pass, where neighbours in the stream are of one size.
         ahead: tiles that are in memory or under way at most.
-        on_damage: as for `stream_tiles`.
+        on_damage, cell_px: as for `stream_tiles`.
     """
 
     def __init__(
@@ -122,9 +113,10 @@ class TileStream:
         batch_size: int = 1,
         ahead: int = 2,
         on_damage: Callable[[Damage], None] | None = None,
+        cell_px: float | None = None,
     ) -> None:
         self.network, self.mask, self.batch_size, self._on_damage = network, mask, batch_size, on_damage
-        self.grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
+        self.grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment, cell_px)
         self.tiles = parts(network, self.grid, mask)
         step = network.alignment if network.exact else None
         reader = TileReader(slide, self.grid, network.margin, network.mpp, self.tiles, step)
@@ -184,36 +176,6 @@ def whole_tiles(stream: Iterable[SegmentedTile], grid: TileGrid) -> Iterator[Seg
             whole.logits[:, rows, columns], whole.tissue[rows, columns] = part.logits, part.tissue
         assert whole is not None
         yield whole
-
-
-def tissue_mask(slide: Slide, tissue: Tissue) -> np.ndarray | None:
-    """The mask to work with; None, with a warning, where a mask holds no tissue at all."""
-    if isinstance(tissue, str | Path):
-        mask: np.ndarray | None = _find_tissue(slide) if tissue == "auto" else read_tissue(tissue, slide)
-    else:
-        mask = tissue
-    if mask is None or mask.any():
-        return mask
-    logger.warning("%s: no tissue in the mask; the whole slide is taken instead", slide.slide_id)
-    return None
-
-
-def _find_tissue(slide: Slide) -> np.ndarray:
-    """Tissue, and what cannot be read at all, so that it comes up as not analysed."""
-    bad: list[tuple[int, int, str]] = []
-
-    def read(origin_px: tuple[int, int], size_px: tuple[int, int], mpp: float) -> np.ndarray:
-        image, spots = read_contained(slide, origin_px, size_px, mpp, spot=16)
-        bad.extend(spots if mpp == TISSUE_MPP else [])
-        return image
-
-    try:
-        return find_tissue(slide)
-    except SlideError:
-        mask = find_tissue(slide, TISSUE_MPP, read)
-        for x, y, _ in bad:
-            mask[max(0, y) : y + 16, max(0, x) : x + 16] = True
-        return mask
 
 
 def _forward(network: PixelNetwork, reads: Iterable[ReadTile], batch_size: int) -> Iterator[tuple[Tile, Tensor]]:

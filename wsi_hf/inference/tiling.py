@@ -1,7 +1,7 @@
 """The grid of tiles that covers a slide: aligned so that they join without a seam, and only where there is tissue.
 
 Everything here is in pixels of the slide at the model's mpp (`_px`). A tissue mask is a bool array of any resolution
-that spans the whole slide; see `slides.tissue.mask_index`.
+that spans the whole slide, or of cells of `TileGrid.cell_px`; see `slides.tissue.mask_index`.
 """
 
 import math
@@ -46,20 +46,25 @@ class Tile(Rectangle):
 class TileGrid:
     """A grid of equal tiles over a slide.
 
-    size_px: (width, height) of the slide. tile_px: (width, height) of a tile, multiples of the alignment.
+    size_px: (width, height) of the slide. tile_px: (width, height) of a tile, multiples of the alignment. cell_px: the
+    side of the cells of tissue masks, as for `mask_index`.
     """
 
     size_px: tuple[int, int]
     tile_px: tuple[int, int]
+    cell_px: float | None = None
 
     @classmethod
-    def cover(cls, size_px: tuple[int, int], tile_size: int, alignment: int) -> "TileGrid":
+    def cover(
+        cls, size_px: tuple[int, int], tile_size: int, alignment: int, cell_px: float | None = None
+    ) -> "TileGrid":
         """The fewest tiles of at most `tile_size` that cover the slide, evened out so that the last is not left small.
 
         Args:
             size_px: (width, height) of the slide.
             tile_size: the longest side of a tile, rounded up to the alignment.
             alignment: tile corners are multiples of this.
+            cell_px: of masks, as for `mask_index`.
         """
         if min(size_px) < 1:
             raise ValueError(f"a slide of {size_px[0]} x {size_px[1]} pixels has nothing to segment")
@@ -68,7 +73,7 @@ class TileGrid:
         longest = _round_up(tile_size, alignment)
         step = math.lcm(alignment, EVEN_STEP) if longest % EVEN_STEP == 0 else alignment
         width, height = (_round_up(math.ceil(n / math.ceil(n / longest)), step) for n in size_px)
-        return cls(size_px, (width, height))
+        return cls(size_px, (width, height), cell_px)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -119,8 +124,8 @@ class TileGrid:
     def _occupied(self, row: int, tissue: np.ndarray, step: int) -> np.ndarray:
         """Which blocks of `step` pixels of a row of tiles hold tissue, bool (rows, columns) of blocks."""
         top, bottom = row * self.tile_px[1], min((row + 1) * self.tile_px[1], self.size_px[1])
-        first, last = _cells(np.arange(top, bottom, step), step, self.size_px[1], tissue.shape[0])
-        left, right = _cells(np.arange(0, self.size_px[0], step), step, self.size_px[0], tissue.shape[1])
+        first, last = self._cells(np.arange(top, bottom, step), step, 1, tissue)
+        left, right = self._cells(np.arange(0, self.size_px[0], step), step, 0, tissue)
         band = tissue[first[0] : last[-1] + 1]
         sums = np.zeros((band.shape[0] + 1, band.shape[1] + 1), np.int32)
         sums[1:, 1:] = band.cumsum(0, dtype=np.int32).cumsum(1, dtype=np.int32)
@@ -129,15 +134,15 @@ class TileGrid:
 
     def tissue_of(self, tile: Tile, tissue: np.ndarray) -> np.ndarray:
         """The mask at the tile's pixels, bool (height_px, width_px)."""
-        rows = mask_index(pixels(tile.rows), self.size_px[1], tissue.shape[0])
-        columns = mask_index(pixels(tile.columns), self.size_px[0], tissue.shape[1])
+        rows = mask_index(pixels(tile.rows), self.size_px[1], tissue.shape[0], self.cell_px)
+        columns = mask_index(pixels(tile.columns), self.size_px[0], tissue.shape[1], self.cell_px)
         return tissue[rows[:, None], columns]
 
-
-def _cells(starts: np.ndarray, step: int, size_px: int, size_mask: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last row (or column) of a mask that blocks of `step` pixels look at."""
-    ends = np.minimum(starts + step, size_px) - 1
-    return mask_index(starts, size_px, size_mask), mask_index(ends, size_px, size_mask)
+    def _cells(self, starts: np.ndarray, step: int, axis: int, tissue: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last column (axis 0) or row (axis 1) of a mask that blocks of `step` pixels look at."""
+        size_px, size_mask = self.size_px[axis], tissue.shape[1 - axis]
+        ends = np.minimum(starts + step, size_px) - 1
+        return mask_index(starts, size_px, size_mask, self.cell_px), mask_index(ends, size_px, size_mask, self.cell_px)
 
 
 def pixels(part: slice) -> np.ndarray:

@@ -14,8 +14,8 @@ import torch
 from tqdm.auto import tqdm
 
 from wsi_hf.inference.reading import TileReader
-from wsi_hf.inference.streaming import tissue_mask
 from wsi_hf.inference.tiling import Tile, TileGrid
+from wsi_hf.inference.tissue import tissue_cell, tissue_mask
 from wsi_hf.mapping import discriminant, tissue_kinds, tissue_statistics
 from wsi_hf.mapping.discovery_picture import draw_discovery
 from wsi_hf.mapping.mapper import MappingSettings
@@ -162,8 +162,9 @@ def _raise(settings: MappingSettings, entry: MapEntry, q: np.ndarray, elsewhere:
     old, start = settings.store.load_map(entry.file), 0
     tissue, q = old.tissue(), np.where(q > 0.5, q, elsewhere)
     builder = ProbabilityMapBuilder(
-        old.slide_id, old.size_px, old.mpp, tissue, settings.alpha, settings.map_stride, settings.tile_size, -1
-    )
+        old.slide_id, old.size_px, old.mpp, tissue, settings.alpha, settings.map_stride, settings.tile_size, -1,
+        settings.map_stride,
+    )  # fmt: skip
     grid = _grid(settings, old.size_px)
     for tile in grid.tiles(tissue):
         blocks = _blocks(grid, tile, tissue)
@@ -188,7 +189,8 @@ def _centres(settings: MappingSettings, probability_map: ProbabilityMap) -> np.n
 
 
 def _grid(settings: MappingSettings, size_px: tuple[int, int]) -> TileGrid:
-    return TileGrid.cover(size_px, settings.tile_size, math.lcm(BLOCK_PX, settings.map_stride))
+    alignment = math.lcm(BLOCK_PX, settings.map_stride)
+    return TileGrid.cover(size_px, settings.tile_size, alignment, settings.map_stride)
 
 
 def _blocks(grid: TileGrid, tile: Tile, tissue: np.ndarray) -> np.ndarray:
@@ -205,12 +207,13 @@ def _first_map_or_error(settings: MappingSettings, info: TrainingSlide) -> Proba
         return settings.store.load_map(default_file(info))
     try:
         slide = Slide(info.path, mpp=info.mpp)
-        tissue = tissue_mask(slide, info.tissue or (None if settings.tissue == "none" else settings.tissue))
+        where = info.tissue or (None if settings.tissue == "none" else settings.tissue)
+        tissue = tissue_mask(slide, where)
         if tissue is None and info.label and settings.tissue != "none":
             raise SlideError(f"{info.slide_id} is malignant, but no tissue is found on it: {WITHOUT_TISSUE}")
         return default_map(
             info.slide_id, slide.size_px(settings.mpp), settings.mpp, tissue, settings.alpha, settings.map_stride,
-            settings.tile_size,
+            settings.tile_size, tissue_cell(where, settings.mpp),
         )  # fmt: skip
     except (SlideError, OSError) as error:
         return error

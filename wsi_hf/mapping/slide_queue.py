@@ -103,11 +103,11 @@ class SlideQueue:
         tissue = self.mapper.store.load_map(default_file(info)).tissue()
         builder = ProbabilityMapBuilder(
             info.slide_id, slide.size_px(settings.mpp), settings.mpp, tissue, settings.alpha, settings.map_stride,
-            settings.tile_size, weights_step=self.pool.round_index * settings.steps_per_round,
+            settings.tile_size, self.pool.round_index * settings.steps_per_round, settings.map_stride,
         )  # fmt: skip
         stream = TileStream(
             self.network, slide, tissue, settings.tile_size, self.mapper.pool,
-            batch_size=self.batch_size, ahead=self.batch_size + self.mapper.threads,
+            batch_size=self.batch_size, ahead=self.batch_size + self.mapper.threads, cell_px=settings.map_stride,
         )  # fmt: skip
         return stream, builder
 

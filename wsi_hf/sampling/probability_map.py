@@ -47,7 +47,7 @@ class ProbabilityMap:
     codes: np.ndarray  # (T, c, c) uint16, c = tile_size / map_stride
 
     def tissue(self) -> np.ndarray:
-        """Which cells of the whole slide are tissue, bool (rows, columns): a mask that spans the slide."""
+        """Which cells of the whole slide are tissue, bool (rows, columns): a mask with cells of `map_stride` pixels."""
         rows, columns = (-(-size // self.map_stride) for size in (self.size_px[1], self.size_px[0]))
         side = self.tile_size // self.map_stride
         mask = np.zeros((rows + side, columns + side), bool)
@@ -65,16 +65,15 @@ class ProbabilityMap:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as safetensors, facts in the header, under a temporary name that is then renamed."""
-        path = Path(path)
         facts = {name: str(getattr(self, name)) for name in ("slide_id", "weights_step", "map_stride", "tile_size")}
         facts |= {name: repr(float(getattr(self, name))) for name in ("mpp", "alpha", "sum_q", "largest_margin")}
         facts |= {"width_px": str(self.size_px[0]), "height_px": str(self.size_px[1])}
         tensors = {"origins_px": self.origins_px, "log_mass": self.log_mass, "codes": self.codes}
         try:
-            with replacing(path) as part:
+            with replacing(Path(path)) as part:
                 save_file(tensors, part, metadata=facts)
         except SafetensorError as error:  # a full disk
-            raise OSError(f"{self.slide_id}: its map cannot be written to {path.parent}: {error}") from error
+            raise OSError(f"{self.slide_id}: its map cannot be written to {Path(path).parent}: {error}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "ProbabilityMap":
@@ -102,8 +101,8 @@ class ProbabilityMapBuilder:
     """Collects a slide's regions into its probability map. All in logarithms: float32 Q^8 would underflow.
 
     Args:
-        tissue: bool mask of any resolution that spans the slide, or None for the whole slide. A cell is tissue if the
-            mask holds its centre.
+        tissue: bool mask, or None for the whole slide. A cell is tissue if the mask holds its centre.
+        cell_px: the side of the mask's cells, as for `mask_index`; None: it spans the slide.
     """
 
     def __init__(
@@ -116,10 +115,11 @@ class ProbabilityMapBuilder:
         map_stride: int,
         tile_size: int,
         weights_step: int,
+        cell_px: float | None = None,
     ):
         if tile_size % map_stride:
             raise ValueError(f"tile_size {tile_size} is no multiple of map_stride {map_stride}")
-        self.slide_id, self.size_px, self.mpp, self.tissue = slide_id, size_px, mpp, tissue
+        self.slide_id, self.size_px, self.mpp, self.tissue, self.cell_px = slide_id, size_px, mpp, tissue, cell_px
         self.alpha, self.map_stride, self.tile_size, self.weights_step = alpha, map_stride, tile_size, weights_step
         self.sum_q, self.largest_margin = 0.0, -math.inf
         self._tiles: dict[tuple[int, int], np.ndarray] = {}  # (row, column) of the tile -> log of its cells' masses
@@ -193,9 +193,9 @@ class ProbabilityMapBuilder:
     def _tissue(self, x_px: int, y_px: int, cells: tuple[int, int]) -> np.ndarray:
         if self.tissue is None:
             return np.ones(cells, bool)
-        rows = mask_index(self._middles(y_px, cells[0]), self.size_px[1], self.tissue.shape[0])
-        columns = mask_index(self._middles(x_px, cells[1]), self.size_px[0], self.tissue.shape[1])
-        return self.tissue[np.ix_(rows, columns)]
+        (width, height), mask = self.size_px, self.tissue.shape
+        rows = mask_index(self._middles(y_px, cells[0]), height, mask[0], self.cell_px)
+        return self.tissue[np.ix_(rows, mask_index(self._middles(x_px, cells[1]), width, mask[1], self.cell_px))]
 
     def _middles(self, start_px: int, cells: int) -> np.ndarray:
         """The pixels in the middle of the cells."""
@@ -210,14 +210,14 @@ def default_map(
     alpha: float = 2.0,
     map_stride: int = 8,
     tile_size: int = 512,
+    cell_px: float | None = None,
 ) -> ProbabilityMap:
     """The map of a slide that was never mapped: Q = 0.5 over the tissue, every pixel as likely as any other."""
-    builder = ProbabilityMapBuilder(slide_id, size_px, mpp, tissue, alpha, map_stride, tile_size, weights_step=-1)
+    builder = ProbabilityMapBuilder(slide_id, size_px, mpp, tissue, alpha, map_stride, tile_size, -1, cell_px)
     for y_px in range(0, size_px[1], tile_size):
         for x_px in range(0, size_px[0], tile_size):
-            builder.add_constant(
-                x_px, y_px, (min(tile_size, size_px[1] - y_px), min(tile_size, size_px[0] - x_px)), 0.5
-            )
+            shape = min(tile_size, size_px[1] - y_px), min(tile_size, size_px[0] - x_px)
+            builder.add_constant(x_px, y_px, shape, 0.5)
     return builder.finish()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import zarr
 
 from wsi_hf.inference.network import PixelNetwork
-from wsi_hf.inference.streaming import Tissue
+from wsi_hf.inference.tissue import Tissue
 from wsi_hf.segmentation.outputs import GEOJSON, OVERLAY, SUMMARY, TIFF, ZARR
 from wsi_hf.segmentation.provenance import mask_fingerprint, slide_fingerprint
 from wsi_hf.segmentation.segmentation import describe_run, segment_slide

@@ -19,8 +19,9 @@ from transformers import PreTrainedModel
 from wsi_hf.inference.memory import largest_tile
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.reading import Damage
-from wsi_hf.inference.streaming import SegmentedTile, Tissue, stream_tiles, tissue_mask, whole_tiles
+from wsi_hf.inference.streaming import SegmentedTile, stream_tiles, whole_tiles
 from wsi_hf.inference.tiling import TileGrid
+from wsi_hf.inference.tissue import Tissue, tissue_cell, tissue_mask
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.segmentation.calibration import UNCALIBRATED, UNLIKE, Calibration, calibration_of
 from wsi_hf.segmentation.map_writer import MapWriter
@@ -95,7 +96,8 @@ def segment_slide(
     calibration, mask = calibration_of(network.config), tissue_mask(slide, tissue)
     smallest_um2 = smallest_area(calibration, smallest_um2)
     tile_size = tile_size or largest_tile(network, batch_size)
-    grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment)
+    cell_px = tissue_cell(tissue, network.mpp)
+    grid = TileGrid.cover(slide.size_px(network.mpp), tile_size, network.alignment, cell_px)
     tiles, damages = grid.tiles(mask), list[Damage]()
     provenance = describe_run(network, slide, tissue, threshold, smallest_um2)
     scale = (calibration.temperature, calibration.shift) if calibration else (1.0, 0.0)
@@ -107,6 +109,7 @@ def segment_slide(
         network,
         slide,
         tissue=mask,
+        cell_px=cell_px,
         tile_size=tile_size,
         batch_size=batch_size,
         num_workers=num_workers,

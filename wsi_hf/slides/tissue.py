@@ -63,7 +63,7 @@ def find_tissue(slide: Slide, mpp: float = 8.0, read: ReadRegion | None = None) 
     if not mask.any():
         logger.warning("%s: no tissue found", slide.slide_id)
     if cell > mpp:
-        places = (mask_index(np.arange(n), n, m) for n, m in zip((height, width), mask.shape, strict=True))
+        places = (mask_index(np.arange(n), n, m, cell / mpp) for n, m in zip((height, width), mask.shape, strict=True))
         mask = mask[np.ix_(*places)]
     return mask
 
@@ -78,20 +78,18 @@ def find_tissue_in(image: np.ndarray, mpp: float) -> np.ndarray:
     return _cleaned(_tissue_density(image, _glass(image), mpp), mpp)
 
 
-def mask_index(pixels: np.ndarray, size_px: int, size_mask: int) -> np.ndarray:
-    """The row (or column) of a mask that spans a slide at which each pixel's centre lies.
-
-    Cells of a whole number of pixels begin at the slide's corner, and the last may stick out; others span it exactly.
+def mask_index(pixels: np.ndarray, size_px: int, size_mask: int, cell_px: float | None = None) -> np.ndarray:
+    """The row (or column) of a mask of a slide at which each pixel's centre lies.
 
     Args:
         pixels: rows (or columns) of the slide, from 0.
         size_px: how many the slide has.
         size_mask: how many the mask has.
+        cell_px: the side of a cell, of a mask that begins at the slide's corner and whose last cell may stick out; None
+            for a mask that spans the slide exactly.
     """
-    side = round(size_px / size_mask)
-    if side and -(-size_px // side) == size_mask:
-        return ((pixels + 0.5) // side).astype(np.intp).clip(0, size_mask - 1)
-    return ((pixels + 0.5) * (size_mask / size_px)).astype(np.intp).clip(0, size_mask - 1)
+    a_pixel = size_mask / size_px if cell_px is None else 1 / cell_px
+    return ((pixels + 0.5) * a_pixel).astype(np.intp).clip(0, size_mask - 1)
 
 
 def stain_density(image: np.ndarray, glass: np.ndarray | None = None) -> np.ndarray:

@@ -60,7 +60,10 @@ def _largest_margin(network: PixelNetwork, settings: MappingSettings, info: Trai
     damages: list[Damage] = []
     try:
         slide = Slide(info.path, mpp=info.mpp)
-        tiles = stream_tiles(network, slide, tissue=tissue, tile_size=settings.tile_size, on_damage=damages.append)
+        tiles = stream_tiles(
+            network, slide, tissue=tissue, cell_px=settings.map_stride, tile_size=settings.tile_size,
+            on_damage=damages.append,
+        )  # fmt: skip
         margins = [float((tile.logits[1] - tile.logits[0])[tile.tissue].max()) for tile in tiles if tile.tissue.any()]
     except SlideError as error:
         logger.warning("%s is not evaluated: %s", info.slide_id, error)
