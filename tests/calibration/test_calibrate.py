@@ -42,7 +42,7 @@ def test_after_it_half_is_the_operating_point_everywhere(dark_folder, local_slid
     for old in before:
         new = rows[old["slide_id"]]
         assert float(new["raw_score"]) == pytest.approx(old["raw_score"])
-        assert float(new["margin"]) == old["margin"]  # rankings do not change
+        assert float(new["margin"]) == pytest.approx(old["margin"], abs=1e-5)  # other threads round differently
         assert (float(new["score"]) >= 0.5) == (new["label"] == "malignant")
     summary = json.loads((tmp_path / "out" / "malignant_0" / "summary.json").read_text())
     assert summary["calibrated"]

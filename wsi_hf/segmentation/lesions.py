@@ -107,11 +107,13 @@ class _JoinedLesions:
         return iter(whole.values())
 
     def _add_parts(self, tile: Tile, p: np.ndarray, labels: np.ndarray, count: int, smallest_px: float) -> None:
-        index = np.arange(1, count + 1)
-        pixels, total = np.bincount(labels.ravel())[1:], ndimage.sum(p, labels, index)
-        largest = ndimage.maximum(p, labels, index)
+        pixels, total = np.bincount(labels.ravel())[1:], np.bincount(labels.ravel(), p.ravel())[1:]
         border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-        kept = (pixels >= smallest_px) | np.isin(index, border)  # small ones inside a tile cannot grow any more
+        kept = pixels >= smallest_px  # small ones inside a tile cannot grow any more
+        kept[border[border > 0] - 1] = True
+        inside = np.append(False, kept)[labels]
+        largest = np.full(count, -np.inf)
+        np.maximum.at(largest, labels[inside] - 1, p[inside])
         for i in np.flatnonzero(kept).tolist():
             self._parts[self._next + i] = Lesion(int(pixels[i]), float(largest[i]), float(total[i]))
         if not self._outlines:

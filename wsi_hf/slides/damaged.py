@@ -1,5 +1,6 @@
 """Foreign bytes: whatever a reader of them stumbles over becomes one error that names the file."""
 
+import errno
 import math
 import struct
 import zipfile
@@ -40,7 +41,7 @@ def reading(path: str | PathLike[str], what: str, way_out: str = "copy it again 
     except (DamagedFileError, FileNotFoundError, PermissionError):
         raise
     except STUMBLES as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a place that the bytes made up
             raise
         said = f"{type(error).__name__}: {str(error)[:200]}"
         raise DamagedFileError(f"{path} is not {what}, or is damaged ({said}); {way_out}") from error
