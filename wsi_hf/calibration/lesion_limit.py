@@ -7,8 +7,8 @@ import numpy as np
 
 from wsi_hf.calibration.measuring import THRESHOLDS, SlideMeasure
 
-AREAS_UM2 = (100.0, 200.0, 300.0, 400.0, 500.0)
-"""Candidates for the smallest lesion: from a handful of pixels to three tumour cells."""
+AREAS_UM2 = (100.0, 200.0, 300.0, 400.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0)
+"""Candidates for the smallest lesion: from a handful of pixels to a gland."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class LesionLimit:
         mean: of the benign slides' numbers of lesions, uncapped.
         any_share: on the chance that a further benign slide shows any lesion.
         kept: share of the malignant slides that show one.
+        found: how much of the most that a malignant slide shows at any threshold, without a smallest area, is shown; on
+            average.
         met: whether the bound is what was wanted; with few slides it cannot be.
     """
 
@@ -33,6 +35,7 @@ class LesionLimit:
     mean: float
     any_share: float
     kept: float
+    found: float
     met: bool
 
 
@@ -42,7 +45,8 @@ def limit_lesions(slides: Sequence[SlideMeasure], wanted: float = 0.25) -> Lesio
     The rule is conformal risk control (Angelopoulos et al., 2022): with n benign slides, of which each counts for at
     most B lesions, the expected number on a further one is at most (sum + B) / (n + 1), for any distribution. The bare
     mean must keep to it too. The network's own 0.5 is not undercut, unless half of the malignant slides miss it. Of the
-    areas, the one with which most malignant slides still show a lesion is taken; with as many, the smallest.
+    areas, the one with which most malignant slides still show a lesion is taken; with as many, the one with which they
+    show more, by a tenth or so; else the smallest. A larger one allows a lower threshold where benign slides show specks.
 
     Args:
         slides: benign and malignant.
@@ -51,7 +55,7 @@ def limit_lesions(slides: Sequence[SlideMeasure], wanted: float = 0.25) -> Lesio
     if wanted <= 0:
         raise ValueError(f"false_lesions is a mean number of lesions, > 0; got {wanted}")
     limits = [_limit(slides, wanted, area) for area in AREAS_UM2]
-    return max(limits, key=lambda limit: (limit.met, limit.kept, -limit.smallest_um2))
+    return max(limits, key=lambda limit: (limit.met, limit.kept, round(limit.found, 1), -limit.smallest_um2))
 
 
 def _limit(slides: Sequence[SlideMeasure], wanted: float, area: float) -> LesionLimit:
@@ -65,7 +69,9 @@ def _limit(slides: Sequence[SlideMeasure], wanted: float, area: float) -> Lesion
     if not met:
         good = (counts.sum(axis=0) == 0) & (own <= THRESHOLDS)  # too few slides for the bound: none shows a lesion
     place = int(np.flatnonzero(good)[0]) if good.any() else len(THRESHOLDS) - 1
-    found = [slide.lesions(area)[place] > 0 for slide in slides if slide.label]
+    malignant = [slide for slide in slides if slide.label]
+    kept = [slide.lesions(area)[place] > 0 for slide in malignant]
+    shown = [slide.shown_um2(area)[place] / max(slide.shown_um2(0).max(), 1e-9) for slide in malignant]
     return LesionLimit(
         shift=float(THRESHOLDS[place]),
         smallest_um2=area,
@@ -73,6 +79,7 @@ def _limit(slides: Sequence[SlideMeasure], wanted: float, area: float) -> Lesion
         bound=float(bounds[place]),
         mean=float(counts[:, place].mean()),
         any_share=float(((counts[:, place] > 0).sum() + 1) / (n + 1)),
-        kept=float(np.mean(found)) if found else 0.0,
+        kept=float(np.mean(kept)) if kept else 0.0,
+        found=float(np.mean(shown)) if shown else 0.0,
         met=met,
     )

@@ -68,6 +68,11 @@ class SlideMeasure:
             return np.zeros(len(THRESHOLDS))
         return np.maximum.accumulate(counts[::-1])[::-1]
 
+    def shown_um2(self, smallest_um2: float) -> np.ndarray:
+        """The area of its lesions of at least this area, together, at each of THRESHOLDS; never less at a lower one."""
+        areas = [sum(a for a in self.areas_um2.get(t, ()) if a >= smallest_um2) for t in THRESHOLDS.tolist()]
+        return np.maximum.accumulate(areas[::-1])[::-1]
+
 
 class Measurer:
     """Measures slides with one network, one record a slide, so that a second calibration takes seconds.
