@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 
+from tests.inference.test_damage import corrupt
 from tests.training.conftest import make_trainer
 from wsi_hf import WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.mapper import HandOver, Mapper, save_architecture, save_weights
+from wsi_hf.sampling import unreadable
+from wsi_hf.slides.handles import pool
+from wsi_hf.slides.pyramid import write_pyramid
+from wsi_hf.slides.slide import Slide
 
 
 def mapper_of(folder, slides, depth=3, **changes) -> Mapper:
@@ -52,3 +58,25 @@ def test_the_number_of_slides_follows_from_the_rates(tmp_path, slides):
         plan = mapper._plan(1, index, round_s)
         assert plan.steps - index.steps == pytest.approx(pairs, abs=1)
         assert len(plan.slides) == 2 * (plan.steps - index.steps)
+
+
+def test_a_damaged_spot_costs_the_spot_and_not_the_slide(tmp_path, slides, monkeypatch, caplog):
+    monkeypatch.setattr(unreadable, "RETRY_PAUSES_S", (0.01,))
+    rows, maps = slides.select([0, 4]).to_list(), {}
+    for name in ("sound", "damaged"):
+        path, slide = tmp_path / f"{name}.tif", Slide(rows[1]["path"])
+        pixels = slide.read_region_px((0, 0), slide.dimensions_l0, slide.mpp)
+        write_pyramid(path, pixels, slide.mpp, tile=64, smallest=4096)
+        rows[1] |= {"path": str(path)}
+        mapper = mapper_of(tmp_path / name, Dataset.from_list(rows), 2)
+        if name == "damaged":
+            corrupt(path, slice(6, 7))
+            pool().clear()
+        mapper.map_round(0)
+        entry = mapper.store.read(0).entries[1]
+        maps[name] = mapper.store.load_map(entry.file)
+        assert entry.round == 0
+        assert not mapper.store.read(0).lost
+    assert "spots cannot be read and count as benign" in caplog.text
+    assert 0 < maps["damaged"].sum_q < maps["sound"].sum_q
+    assert np.array_equal(maps["damaged"].tissue(), maps["sound"].tissue())

@@ -46,7 +46,7 @@ def limit_lesions(slides: Sequence[SlideMeasure], wanted: float = 0.25) -> Lesio
     most B lesions, the expected number on a further one is at most (sum + B) / (n + 1), for any distribution. The bare
     mean must keep to it too. The network's own 0.5 is not undercut, unless half of the malignant slides miss it. Of the
     areas, the one with which most malignant slides still show a lesion is taken; with as many, the one with which they
-    show more, by a tenth or so; else the smallest. A larger one allows a lower threshold where benign slides show specks.
+    show more, by a tenth or so; else the smallest. A larger one keeps the threshold low where benign ones have specks.
 
     Args:
         slides: benign and malignant.

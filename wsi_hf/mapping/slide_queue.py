@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wsi_hf.inference.memory import tiles_at_once
 from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.reading import Damage
 from wsi_hf.inference.streaming import TileStream
 from wsi_hf.mapping.lease import Lease
 from wsi_hf.mapping.pool import Mapped, Plan, RoundPool
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from wsi_hf.mapping.mapper import Mapper
 
 logger = logging.getLogger(__name__)
+
+SURELY_BENIGN = -40.0
+"""The margin of what cannot be read: no patch is drawn there."""
 
 
 @dataclass
@@ -75,7 +79,7 @@ class SlideQueue:
         slide_id, round_index = self.mapper.settings.slides[job.slide].slide_id, self.pool.round_index
         entry, reason = self.entries[job.slide], ""
         try:
-            entry = self.mapper.store.save_map(retried(lambda: self._compute(job), slide_id), round_index)
+            entry = self.mapper.store.save_map(self._map_of(job, slide_id), round_index)
         except SlideError as error:
             reason = str(error)
             logger.warning("%s is set aside: %s", slide_id, reason)
@@ -84,20 +88,43 @@ class SlideQueue:
         self.pool.done(job.slide, Mapped(entry, reason, self.mapper.name, now - self._free_since))
         self._free_since = now
 
-    def _compute(self, job: Job) -> ProbabilityMap:
-        (stream, builder), job.begun = job.begun or self._begin(job.slide), None
+    def _map_of(self, job: Job, slide_id: str) -> ProbabilityMap:
+        """The slide's map; of one that keeps failing, with what cannot be read as surely benign, if that is less."""
+        try:
+            return retried(lambda: self._compute(job), slide_id)
+        except SlideError:
+            damages: list[Damage] = []
+            found = self._compute(job, damages)
+            logger.warning("%s: %d spots cannot be read and count as benign", slide_id, len(damages))
+            return found
+
+    def _compute(self, job: Job, damages: list[Damage] | None = None) -> ProbabilityMap:
+        """Map the slide; where damages are collected, whole but for these.
+
+        Raises:
+            SlideError: it cannot be read, or less than half of its tissue can.
+        """
+        (stream, builder), job.begun = job.begun or self._begin(job.slide, damages), None
+        analysed, tissue = 0, builder.tissue
+        assert tissue is not None
         try:
             for tile in stream:
                 benign, malignant = tile.logits
-                builder.add(tile.x_px, tile.y_px, malignant - benign)
+                margin = malignant - benign
+                if damages:
+                    margin = margin.masked_fill(~tile.tissue, SURELY_BENIGN)
+                analysed += int(tile.tissue.sum())
+                builder.add(tile.x_px, tile.y_px, margin)
                 self.mapper.check()
                 if stream.all_asked:
                     self._claim_next()
         finally:
             stream.close()
+        if damages and analysed < tissue.sum() * builder.map_stride**2 / 2:
+            raise SlideError(f"most of it cannot be read: {damages[0].reason}")
         return builder.finish()
 
-    def _begin(self, slide_index: int) -> tuple[TileStream, ProbabilityMapBuilder]:
+    def _begin(self, slide_index: int, damages: list[Damage] | None = None) -> tuple[TileStream, ProbabilityMapBuilder]:
         settings, info = self.mapper.settings, self.mapper.settings.slides[slide_index]
         slide = Slide(info.path, mpp=info.mpp)
         tissue = self.mapper.store.load_map(default_file(info)).tissue()
@@ -108,6 +135,7 @@ class SlideQueue:
         stream = TileStream(
             self.network, slide, tissue, settings.tile_size, self.mapper.pool,
             batch_size=self.batch_size, ahead=self.batch_size + self.mapper.threads, cell_px=settings.map_stride,
+            on_damage=None if damages is None else damages.append,
         )  # fmt: skip
         return stream, builder
 
