@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,13 @@ from wsi_hf.segmentation.provenance import describe_model, describe_slide, descr
 from wsi_hf.segmentation.slide_score import POOLED_UM2
 from wsi_hf.slides.appearance import appearance
 from wsi_hf.slides.handles import SlideError
+from wsi_hf.slides.replacing import part_of, remove_leftovers
 from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
+
+TEMPORARY = "wsi_hf-map"
+"""Maps in the system's temporary folder."""
 
 COARSE = 1.5
 """A slide whose pixels are larger than the model's by more than this is warned of."""
@@ -199,7 +203,11 @@ def describe_run(
 
 
 def temporary_path() -> Path:
-    return Path(mkdtemp(prefix="wsi_hf-")) / ZARR
+    """A place for a map that nobody keeps; those that killed processes left are removed."""
+    remove_leftovers(Path(gettempdir()), TEMPORARY)
+    folder = part_of(Path(gettempdir()) / TEMPORARY)
+    folder.mkdir(mode=0o700)
+    return folder / ZARR
 
 
 def _write_beside(stream: Iterable[SegmentedTile], writer: MapWriter) -> None:

@@ -23,7 +23,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     The name is `.NAME.HOST.PID.RANDOM.part`: containers repeat process ids, and folders are shared by hosts.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
+    part = part_of(path)
     try:
         yield part
         os.replace(part, path)
@@ -34,16 +34,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def part_of(path: Path) -> Path:
+    """A temporary name for `path`, of which `remove_leftovers` knows whose it is."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a small file that appears when it is complete."""
     with replacing(path) as part:
         part.write_text(text)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that are no more left in a folder: those of this host that have died, and what has not
-    changed for a day."""
-    for path in folder.glob(".*.part"):
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what processes that are no more left in a folder, of all files or those of one name: those of this host
+    that have died, and what has not changed for a day."""
+    for path in folder.glob(f".{name}.*.part"):
         found = re.search(r"\.([^.]+)\.(\d+)\.[0-9a-f]{8}\.part$", path.name)
         died = found and found[1] == _host() and not psutil.pid_exists(int(found[2]))
         if died or time.time() - _last_change(path) > STALE_S:
