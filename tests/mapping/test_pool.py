@@ -15,6 +15,7 @@ from tests.mapping.test_mapper import mapper_of
 from tests.training.conftest import assert_equal, make_trainer, weights
 from tests.training.processes import wait_until
 from wsi_hf.mapping import lease
+from wsi_hf.mapping.joining import forget_dead
 from wsi_hf.mapping.lease import Lease, Watch, write_once
 from wsi_hf.mapping.pool import Mapped, Plan, RoundPool
 from wsi_hf.sampling.map_store import MapEntry, MapStore, Round
@@ -37,6 +38,16 @@ def test_the_lease_of_a_process_that_is_gone_falls_back(tmp_path):
     assert Watch().gone(tmp_path / "a")
     (tmp_path / "a").write_text(json.dumps({**lease._myself(), "born": 1.0}))  # its number is another's now
     assert Lease.take(tmp_path / "a", Watch()) is not None
+
+
+def test_leases_that_the_dead_left_are_removed_and_those_of_the_living_stay(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in ("mappers", "claims"):
+        Lease.take(tmp_path / name / "living")
+        (tmp_path / name / "dead").write_text(json.dumps({**lease._myself(), "pid": gone.pid}))
+    forget_dead(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["living", "living"]
 
 
 def test_a_lease_of_another_machine_falls_back_when_it_is_silent(tmp_path):

@@ -63,4 +63,5 @@ def check(run: Path, whole: dict[str, torch.Tensor]) -> None:
     assert_equal(torch.load(run / "done.pt"), whole)
     left = [path for path in (run / "_mapping").rglob("*") if ".part" in path.name]
     assert not left, "stale hand-over files"
+    assert not [path for name in ("mappers", "claims") for path in (run / "_mapping" / name).glob("*")], "stale leases"
     assert not (run / "_mapping" / "failed.txt").exists()

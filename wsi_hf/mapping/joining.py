@@ -19,6 +19,7 @@ import torch
 
 from wsi_hf.mapping.lease import Lease, Watch, read_holder
 from wsi_hf.mapping.mapper import Mapper, MappingSettings
+from wsi_hf.mapping.pool import CLAIMS
 from wsi_hf.sampling.map_store import MappingError, MapStore
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,14 @@ def join(folder: Path, device: str | None, leave: Callable[[float], bool]) -> No
 def alive(folder: Path, watch: Watch) -> list[Path]:
     """The leases of the processes that map."""
     return [path for path in sorted((folder / MAPPERS).glob("*")) if not watch.gone(path)]
+
+
+def forget_dead(folder: Path) -> None:
+    """Remove the leases of mappers that ended, or were killed, before they let go of them."""
+    watch = Watch()
+    for path in (path for name in (MAPPERS, CLAIMS) for path in (folder / name).glob("*")):
+        if watch.gone(path):
+            path.unlink(missing_ok=True)
 
 
 def _map_for(training: OpenTraining, device: str | None) -> None:

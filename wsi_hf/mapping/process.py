@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from wsi_hf.mapping.child import MappingChild
-from wsi_hf.mapping.joining import open_training
+from wsi_hf.mapping.joining import forget_dead, open_training
 from wsi_hf.mapping.lease import Lease
 from wsi_hf.mapping.mapper import HandOver, Mapper, MappingSettings, save_weights
 from wsi_hf.mapping.ranks import MappersWatch
@@ -73,6 +73,7 @@ class MappingProcess:
                 ending.close()
         if self._lease:
             self._lease.release()
+            forget_dead(self.settings.store.folder)
         if self.child:  # what it was writing
             for path in self.child.folder.glob("*/.*.part"):
                 path.unlink(missing_ok=True)
