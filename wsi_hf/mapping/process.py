@@ -73,6 +73,7 @@ class MappingProcess:
                 ending.close()
         if self._lease:
             self._lease.release()
+        if self.rank == 0:
             forget_dead(self.settings.store.folder)
         if self.child:  # what it was writing
             for path in self.child.folder.glob("*/.*.part"):
