@@ -53,7 +53,9 @@ CHANGES: dict[str, dict[str, list[str]]] = {  # one setting of "demo" or "mosaic
     "pretraining": {"from an auto-encoder": ["--pretrain_steps", "300"]},
     "glass": {"nothing is known of glass": ["--glass_weight", "0", "--glass_share", "0"]},
     "recipe": {  # candidates for the demo, to be chosen by their worst seed
-        **{f"from an auto-encoder of {n} steps": ["--pretrain_steps", str(n)] for n in (150, 300)},
+        "first patches uniform": ["--discovery_steps", "0"],
+        "an auto-encoder instead": ["--discovery_steps", "0", "--pretrain_steps", "150"],
+        "an auto-encoder too": ["--pretrain_steps", "150"],
         "beta_1 rises from step 0 to 400": ["--beta_1_warmup_start", "0", "--beta_1_warmup_steps", "400"],
     },
     "smoothing": {f"logits averaged over {r} px to each side": ["--smoothing", str(r)] for r in (8, 32)},

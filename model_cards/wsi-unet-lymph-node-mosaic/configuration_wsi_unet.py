@@ -13,12 +13,16 @@ MOST_CHANNELS = 4096
 @strict
 class WsiUNetConfig(PreTrainedConfig):
     r"""
-    filters (`int`): channels of the first stage; each deeper stage doubles them. The paper's 32.
-    depth (`int`): number of down-samplings. 4 (not in the paper).
-    eta (`float`): share of pixels that vote for malignant in the slide head, in percent. The paper's 50.
-    beta_0, beta_1 (`float`): exponents of the beta-divergence, benign and malignant. The paper's 0 and 1.
-    mpp (`float`): resolution that the model works at, in micrometres a pixel. The paper's 1.
-    smoothing (`int`): pixel logits are averaged over windows that reach this many pixels to each side. 0: the paper's.
+    The paper's U-Net and slide head.
+
+    Args:
+        filters (`int`): channels of the first stage; each deeper stage doubles them. The paper's 32.
+        depth (`int`): number of down-samplings. 4 (not in the paper).
+        eta (`float`): share of pixels that vote for malignant in the slide head, in percent. The paper's 50.
+        beta_0, beta_1 (`float`): exponents of the beta-divergence, benign and malignant. The paper's 0 and 1.
+        mpp (`float`): resolution that the model works at, in micrometres a pixel. The paper's 1.
+        smoothing (`int`): logits are averaged over windows that reach this many pixels to each side. The paper's 0.
+        calibration (`dict`): the operating point, set from slides that were not trained on; see docs/calibration.md.
     """
 
     model_type = "wsi-unet"
@@ -32,6 +36,7 @@ class WsiUNetConfig(PreTrainedConfig):
     mpp: float | int = 1.0
     num_channels: int = 3
     smoothing: int = 0  # not in the paper
+    calibration: dict | None = None  # not in the paper
 
     def __post_init__(self, **kwargs):
         if not 1 <= (kwargs.get("num_labels") or 2) <= 1000:

@@ -45,6 +45,22 @@ def beta_divergence(slide_logits: Tensor, labels: Tensor, beta: tuple[float, flo
         return torch.where(present, terms, 0.0).sum(1)
 
 
+def pixel_divergence(logits: Tensor, labels: Tensor, beta: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """The beta-divergence of every pixel by itself, as if each were a slide. Not in the paper.
+
+    Args:
+        logits: pixel logits (benign, malignant), shape (B, 2, H, W).
+        labels: class indices of the patches, shape (B,).
+        beta: as in `beta_divergence`.
+
+    Returns:
+        shape (B, H, W).
+    """
+    pixels = logits.movedim(1, 3)  # (B, H, W, 2)
+    inherited = labels[:, None, None].expand(pixels.shape[:3])
+    return beta_divergence(pixels.reshape(-1, 2), inherited.reshape(-1), beta).view(pixels.shape[:3])
+
+
 def beta_1_for(theta_0: float, gamma: float, r: float = 0.5, beta_0: float = 0.0) -> float:
     """The beta_1 whose optimum is theta_0 where it should be (paper, section 4, as printed).
 

@@ -12,9 +12,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
+from .class_names import malignant_class
 from .configuration_wsi_unet import WsiUNetConfig
 from .divergence import beta_divergence
-from .downloads import note_download
+from .downloads import check_index, note_download
 from .slide_head import slide_logits
 
 
@@ -94,9 +95,9 @@ def _window_sums(x: Tensor, window: int, dim: int) -> Tensor:
         span *= 2
 
 
-class WsiUNetPreTrainedModel(PreTrainedModel):
-    config_class = WsiUNetConfig
-    base_model_prefix = "unet"
+class WsiPreTrainedModel(PreTrainedModel):
+    """What this package's networks share: their input, and how they are loaded."""
+
     main_input_name = "pixel_values"
     input_modalities = "image"
 
@@ -107,10 +108,39 @@ class WsiUNetPreTrainedModel(PreTrainedModel):
         Raises:
             ChecksumError: a file was changed on its way.
         """
+        check_index(pretrained_model_name_or_path)
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         note_download(model, pretrained_model_name_or_path, kwargs.get("revision"), kwargs.get("cache_dir"))
         return loaded
+
+    def name_classes(self) -> None:
+        """Find the malignant class by its name.
+
+        Raises:
+            ValueError: there are other classes than benign and malignant.
+        """
+        if self.config.num_labels != 2:
+            raise ValueError(
+                f"the slide head knows two classes, benign and malignant; the config has {self.config.num_labels}"
+            )
+        self.malignant_first = malignant_class(self.config.id2label) == 0
+
+    def judge(self, logits: Tensor, labels: Tensor | None) -> WsiSegmentationOutput:
+        """The slide head's verdict on pixel logits (B, 2, H, W), and with the slides' labels the loss."""
+        logits = smooth(logits, self.config.smoothing)
+        pooled = slide_logits(logits.flip(1) if self.malignant_first else logits, self.config.eta)  # (B, 2)
+        pooled = pooled.flip(1) if self.malignant_first else pooled
+        loss = None
+        if labels is not None:
+            betas = (self.config.beta_0, self.config.beta_1)
+            loss = beta_divergence(pooled, labels, betas[::-1] if self.malignant_first else betas).mean()
+        return WsiSegmentationOutput(loss=loss, logits=logits, slide_logits=pooled)
+
+
+class WsiUNetPreTrainedModel(WsiPreTrainedModel):
+    config_class = WsiUNetConfig
+    base_model_prefix = "unet"
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -177,10 +207,7 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
 
     def __init__(self, config: WsiUNetConfig):
         super().__init__(config)
-        if config.num_labels != 2:
-            raise ValueError(
-                f"the slide head knows two classes, benign and malignant; the config has {config.num_labels}"
-            )
+        self.name_classes()
         self.unet = WsiUNetModel(config)
         self.classifier = nn.Conv2d(config.filters, 2, 1)
         self.post_init()
@@ -191,15 +218,10 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
         """
         Args:
             pixel_values: normalised RGB, shape (B, 3, H, W).
-            labels: the slides' labels, class indices (B,) or probabilities (B, 2).
+            labels: the slides' labels, class indices (B,) or probabilities (B, 2), in the order of id2label.
         """
         logits = self.classifier(self.unet(pixel_values).last_hidden_state)  # (B, 2, H, W)
-        logits = smooth(logits, self.config.smoothing)
-        pooled = slide_logits(logits, self.config.eta)  # (B, 2)
-        loss = None
-        if labels is not None:
-            loss = beta_divergence(pooled, labels, (self.config.beta_0, self.config.beta_1)).mean()
-        return WsiSegmentationOutput(loss=loss, logits=logits, slide_logits=pooled)
+        return self.judge(logits, labels)
 
 
 class WsiUNetForReconstruction(WsiUNetPreTrainedModel):

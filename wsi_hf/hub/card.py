@@ -143,9 +143,11 @@ def _calibration(stored: Any) -> dict[str, str] | None:
         return None
     lesions = stored.get("expected", {}).get("false_lesions", {})
     facts = {name: stored.get(name) for name in ("rule", "n_benign", "n_malignant")}
-    facts |= {name: lesions.get(name) for name in ("bound", "wanted", "met")}
+    facts |= {name: lesions.get(name) for name in ("bound", "met")}
     facts["likeness"] = bool(stored.get("likeness"))
-    return {name: escape(shown(value)) for name, value in facts.items()}
+    return {
+        name: escape(shown(round(value, 2) if isinstance(value, float) else value)) for name, value in facts.items()
+    }
 
 
 def _is_figure(figure: Any) -> bool:

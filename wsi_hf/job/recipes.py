@@ -17,14 +17,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Smaller than the paper so that two CPU cores need minutes: 8 filters instead of 32, depth 2, patches of 32 pixels.
     # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run, then rises to 1, the
     # paper's; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
-    # What finds the tumour on every seed is many small patches a step and many slides; see docs/experiments.md. A short
-    # auto-encoder first brings that forward; glass is known to be benign (not in the paper).
+    # What finds the tumour on every seed is many small patches a step, many slides, and first patches from kinds of
+    # tissue that malignant slides hold more of; see docs/experiments.md. Glass is known to be benign (not in the paper).
     "demo": {
         "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 450,
         "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175,
         "alpha": 8.0, "draw_from": "all", "steps_per_round": 25, "slides_per_round": 16, "shuffle_buffer": 256,
         "mapping_tile_size": 768, "augment_elastic_px": 0.0, "augment_colour": 0.0, "save_steps": 150,
-        "pretrain_steps": 150, "glass_weight": 0.1, "glass_share": 0.0625,
+        "discovery_steps": 150, "glass_weight": 0.1, "glass_share": 0.0625,
         "detection_radius_um": 40.0, "include_itc": True,  # its lesions are small
     },
     # The same schedule for mosaics of real lymph-node patches: more filters, larger patches, more steps.
