@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from wsi_hf.calibration.calibrating import pixel_temperature
 from wsi_hf.calibration.lesion_limit import limit_lesions
 from wsi_hf.calibration.likeness import likeness_of
 from wsi_hf.calibration.measuring import SlideMeasure
@@ -50,6 +51,17 @@ def test_the_robust_mean_is_taken_where_single_pixels_mislead():
     robust = np.where(labels, 20, 10) + rng.normal(0, 2, 60)
     margins = {0.0: robust + rng.exponential(20, 60), 500.0: robust}
     assert decide_slides(labels, margins).area_um2 == 500
+
+
+def test_a_pixel_fades_as_its_slide_does_unless_benign_tissue_would_glow():
+    def of(label: int, tissue: list[float]) -> SlideMeasure:
+        return SlideMeasure("s", label, {0.0: 9.0}, 1.0, {}, None, tissue)
+
+    dark, pale, malignant = of(0, [-30.0] * 20), of(0, [-2.0] * 20), of(1, [5.0] * 20)
+    assert pixel_temperature([dark, malignant], slope=0.25, shift=0.0) == 4
+    fast = pixel_temperature([pale, malignant], slope=0.25, shift=0.0)
+    assert 1 / (1 + np.exp(2 / fast)) == pytest.approx(0.05, abs=0.01)
+    assert pixel_temperature([malignant], slope=0.25, shift=0.0) == 4  # nothing benign was analysed
 
 
 @pytest.mark.parametrize("rule", ["sensitivity", "specificity"])

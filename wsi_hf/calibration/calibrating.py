@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from transformers import PreTrainedModel
 
 from wsi_hf.calibration.intervals import share_interval
@@ -25,6 +26,8 @@ RECORDS = "_calibration"
 FEWEST = 4
 """Slides of each class, fewer say nothing."""
 USEFUL = 20
+BENIGN_P = 0.05
+"""What the pixels of benign tissue may show on average."""
 
 
 class TooFewSlidesError(ValueError):
@@ -95,12 +98,11 @@ def calibration_from(
     pooled = {area: np.array([slide.pooled[area] for slide in slides]) for area in POOLED_UM2}
     decision = decide_slides(labels, pooled, rule, level)
     limit = limit_lesions(slides, false_lesions)
-    slope = fit(labels, pooled[0.0])[0]
     return Calibration(
         area_um2=decision.area_um2,
         slope=decision.slope,
         bias=decision.bias,
-        temperature=1 / max(slope, 0.05),  # a pixel fades as fast as its slide's probability
+        temperature=pixel_temperature(slides, fit(labels, pooled[0.0])[0], limit.shift),
         shift=limit.shift,
         smallest_um2=limit.smallest_um2,
         rule=rule if rule == "balanced accuracy" else f"{rule} {level:g}",
@@ -109,6 +111,21 @@ def calibration_from(
         expected=_expected(labels, decision, limit, false_lesions),
         likeness=likeness_of(slides),
     )
+
+
+def pixel_temperature(slides: Sequence[SlideMeasure], slope: float, shift: float) -> float:
+    """How fast pixels fade: as their slide's probability does, or faster, until benign tissue shows `BENIGN_P`.
+
+    Args:
+        slope: of the slide's probability over its largest margin.
+        shift: the margin of P = 0.5.
+    """
+    slowest = 1 / max(slope, 0.05)
+    benign = np.array([slide.tissue for slide in slides if not slide.label and len(slide.tissue)])  # (n, SHARES)
+    for temperature in np.geomspace(slowest, slowest / 100, 100).tolist() if len(benign) else ():
+        if expit((benign - shift) / temperature).mean() <= BENIGN_P:
+            return temperature
+    return slowest
 
 
 def save_calibration(model_folder: str | Path, calibration: Calibration) -> None:

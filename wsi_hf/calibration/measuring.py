@@ -23,13 +23,15 @@ from wsi_hf.slides.replacing import write_text
 
 logger = logging.getLogger(__name__)
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 SMALLEST_UM2 = 100.0
 """Smaller groups of pixels are no lesion at any threshold."""
 MOST_LESIONS = 48
 """A slide with more is not looked at with lower thresholds."""
 THRESHOLDS = np.concatenate([np.arange(-4, 16, 0.5), np.arange(16, 32, 1.0), np.arange(32, 101, 4.0)])
 """Margins at which lesions are counted."""
+SHARES, EVERY = 20, 4
+"""The margins of a slide's tissue are told by so many quantiles, from every fourth row and column."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class SlideMeasure:
         areas_um2: {threshold: areas of its lesions}, from the largest of `THRESHOLDS` that has any down to the first
             with more than MOST_LESIONS, or the last.
         looks: `slides.appearance`; None where it cannot be told.
+        tissue: margins that stand for a twentieth of its pixels each, in rising order; () where nothing was analysed.
     """
 
     slide_id: str
@@ -52,6 +55,7 @@ class SlideMeasure:
     mpp: float
     areas_um2: dict[float, list[float]]
     looks: list[float] | None
+    tissue: Sequence[float] = ()
 
     @property
     def margin(self) -> float:
@@ -122,6 +126,7 @@ class Measurer:
             mpp=slide.mpp,
             areas_um2=lesion_areas(segmented),
             looks=None if looks is None else looks.tolist(),
+            tissue=tissue_margins(segmented),
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps({"made_of": made_of, **asdict(measure)}))
@@ -141,6 +146,14 @@ def lesion_areas(segmented: SlideSegmentation) -> dict[float, list[float]]:
         if len(found) > MOST_LESIONS:
             break
     return areas
+
+
+def tissue_margins(segmented: SlideSegmentation) -> list[float]:
+    """See `SlideMeasure.tissue`."""
+    assert segmented.margins is not None
+    parts = [np.asarray(segmented.margins[tile.rows, tile.columns])[::EVERY, ::EVERY] for tile in segmented.tiles]
+    margins = np.concatenate([part[np.isfinite(part)] for part in parts]) if parts else np.empty(0)
+    return np.quantile(margins, (np.arange(SHARES) + 0.5) / SHARES).round(3).tolist() if margins.size else []
 
 
 def _from_json(record: dict[str, Any], row: Mapping[str, Any]) -> SlideMeasure:

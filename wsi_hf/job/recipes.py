@@ -18,7 +18,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # Not the paper's: discovery first, hardening later. beta_1 stays 0 for almost half the run, then rises to 1, the
     # paper's; patches come from all slides' latest maps, with alpha 8 because maps made under a small beta_1 are flat.
     # What finds the tumour on every seed is many small patches a step, many slides, and first patches from kinds of
-    # tissue that malignant slides hold more of; see docs/experiments.md. Glass is known to be benign (not in the paper).
+    # tissue that malignant slides hold more of; see docs/experiments.md. Glass is known benign (not in the paper).
     "demo": {
         "filters": 8, "depth": 2, "patch_size": 32, "per_device_train_batch_size": 128, "max_steps": 450,
         "learning_rate": 5e-3, "warmup_steps": 0.1, "beta_1_warmup_start": 225, "beta_1_warmup_steps": 175,
