@@ -1,6 +1,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -90,3 +92,38 @@ def test_a_data_worker_dies_with_its_trainer():
     while os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().split()[2] != "Z":  # noqa: SIM115
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+LATE = """
+import os, subprocess, sys, time
+if len(sys.argv) == 2:  # the launcher, which is killed before its process has begun to train
+    subprocess.Popen([sys.executable, __file__, sys.argv[1], "late"])
+    os._exit(1)
+while os.getppid() == int(os.environ["LAUNCHER"]):
+    time.sleep(0.05)
+from wsi_hf.training.interruption import Interruption
+end = "trained on"
+try:
+    with Interruption():
+        time.sleep(20)
+except KeyboardInterrupt:
+    end = "stopped"
+open(sys.argv[1], "w").write(f"{end} {os.getppid()}")
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks into /proc")
+def test_a_launcher_that_died_while_its_processes_started_is_missed(tmp_path):
+    script, answer = tmp_path / "late.py", tmp_path / "answer"
+    script.write_text(
+        LATE.replace("import os,", "import os; os.environ.setdefault('LAUNCHER', str(os.getpid())); import")
+    )
+    subprocess.run([sys.executable, script, answer], env={**os.environ, "TORCHELASTIC_RUN_ID": "none"}, check=False)
+    deadline = time.monotonic() + 120
+    while not (answer.exists() and answer.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    end, parent = answer.read_text().rsplit(" ", 1)
+    if int(parent) != 1:
+        pytest.skip("another process than the first one takes orphans in")
+    assert end == "stopped"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import psutil
 import torch
 from transformers import TrainerCallback
 
@@ -17,7 +18,8 @@ logger = logging.getLogger(__name__)
 GRACE_S, POLL_S = 5.0, 0.2
 """A launcher that has asked its processes to end kills them after 30 s: who has waited for maps, or evaluated, for so
 long after a signal, waits no more."""
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+LAUNCHERS = (TORCHRUN, "ACCELERATE_MIXED_PRECISION")
 """One of them is in the environment of a process that torchrun or accelerate has started."""
 
 
@@ -44,7 +46,8 @@ class Interruption(TrainerCallback):
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
             if any(name in os.environ for name in LAUNCHERS):
-                threading.Thread(target=self._watch_launcher, args=(os.getppid(),), daemon=True).start()
+                launcher = 0 if _orphaned() else os.getppid()
+                threading.Thread(target=self._watch_launcher, args=(launcher,), daemon=True).start()
         return self
 
     def __exit__(self, *exception) -> None:
@@ -92,7 +95,7 @@ class Interruption(TrainerCallback):
         while os.getppid() == launcher:
             if self._ended.wait(1.0):
                 return
-        logger.warning("the launcher (pid %d) is gone", launcher)
+        logger.warning("the launcher is gone")
         os.kill(self._process, signal.SIGTERM)
 
     def on_step_begin(self, args, state, control, **kwargs):
@@ -107,3 +110,10 @@ class Interruption(TrainerCallback):
             self.evaluation_due = control.should_evaluate
             control.should_evaluate = False
             control.should_save = control.should_training_stop = True
+
+
+def _orphaned() -> bool:
+    """Whether torchrun was gone before anybody watched it: its process now belongs to one that starts no training."""
+    if TORCHRUN not in os.environ or os.getppid() != 1:
+        return False
+    return not any(word in " ".join(psutil.Process(1).cmdline()) for word in ("torch", "accelerate", "python"))
