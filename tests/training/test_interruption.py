@@ -96,6 +96,7 @@ def test_a_data_worker_dies_with_its_trainer():
 
 LATE = """
 import os, subprocess, sys, time
+os.environ.setdefault("LAUNCHER", str(os.getpid()))
 if len(sys.argv) == 2:  # the launcher, which is killed before its process has begun to train
     subprocess.Popen([sys.executable, __file__, sys.argv[1], "late"])
     os._exit(1)
@@ -115,9 +116,7 @@ open(sys.argv[1], "w").write(f"{end} {os.getppid()}")
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks into /proc")
 def test_a_launcher_that_died_while_its_processes_started_is_missed(tmp_path):
     script, answer = tmp_path / "late.py", tmp_path / "answer"
-    script.write_text(
-        LATE.replace("import os,", "import os; os.environ.setdefault('LAUNCHER', str(os.getpid())); import")
-    )
+    script.write_text(LATE)
     subprocess.run([sys.executable, script, answer], env={**os.environ, "TORCHELASTIC_RUN_ID": "none"}, check=False)
     deadline = time.monotonic() + 120
     while not (answer.exists() and answer.read_text()):

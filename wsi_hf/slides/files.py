@@ -34,8 +34,9 @@ def slide_files(path: Path) -> list[Path]:
         return sorted(file for file in path.rglob("*") if file.is_file() and not is_hidden(file))
     if path.suffix.lower() == DICOM:
         return series_in(path.absolute().parent).get(series_uid(path) or "", [path])
-    beside = path.with_suffix("")
-    return [path, *slide_files(beside)] if path.suffix.lower() == ".mrxs" and beside.is_dir() else [path]
+    if path.suffix.lower() == ".mrxs" and (beside := path.with_suffix("")).is_dir():
+        return [path, *slide_files(beside)]
+    return [path]
 
 
 def slides_in(folder: Path) -> list[Path]:

@@ -60,4 +60,8 @@ def _host() -> str:
 
 
 def _last_change(path: Path) -> float:
-    return max((entry.stat().st_mtime for entry in [path, *path.rglob("*")]), default=0.0)
+    """When anything in it changed; now, where its owner is removing it."""
+    try:
+        return max(entry.stat().st_mtime for entry in [path, *path.rglob("*")])
+    except FileNotFoundError:
+        return time.time()
