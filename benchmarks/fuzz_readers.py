@@ -28,6 +28,7 @@ from wsi_hf.cohorts.manifest import join_manifest
 from wsi_hf.cohorts.own_slides import load_table
 from wsi_hf.cohorts.rows import FEATURES
 from wsi_hf.evaluation.froc.detection_files import read_detections
+from wsi_hf.evaluation.froc.patches import Patches
 from wsi_hf.evaluation.pixel_counts import PixelCounts
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.mapping.mapper import MappingSettings
@@ -180,7 +181,7 @@ def _write_record(path: Path, outline: MultiPolygon) -> Path:
     counts = PixelCounts(np.zeros(1), np.ones(1), np.ones((2, 2)))
     SlideRecord(
         "a", 1, 2.0, 1.0, 0.25, (1000, 800), True, [], outline, np.array([[0.5, 1.0, 2.0]]), counts,
-        np.zeros((8, 8, 3), np.uint8), np.zeros((4, 4), np.float32),
+        np.zeros((8, 8, 3), np.uint8), np.zeros((4, 4), np.float32), patches=Patches(9.0, np.ones(2), np.zeros(2)),
     ).save(path, "key")  # fmt: skip
     return path
 

@@ -14,6 +14,7 @@ from wsi_hf.cli.progress import progress_wanted
 @click.option("--model", required=True, help="a folder (it gets the calibration unless --out), or a name on the Hub")
 @click.option("--cohort", required=True, type=Path, help="CSV table of slides, or CAMELYON16 folder; labels suffice")
 @click.option("--slides", type=Path, help="folder of the slides of a manifest on the Hub")
+@click.option("--labels", type=Path, help="CSV table that goes before a CAMELYON16 folder's own labels: CAMELYON+")
 @click.option(
     "--split", type=click.Choice(("train", "validation", "test")), help="(validation, or the only one there is)"
 )
@@ -32,6 +33,7 @@ def calibrate(
     model: str,
     cohort: Path,
     slides: Path | None,
+    labels: Path | None,
     split: str | None,
     sensitivity: float | None,
     specificity: float | None,
@@ -60,7 +62,7 @@ def calibrate(
         raise ValueError(f"{out} holds a model already; choose another folder")
     asked: Rule = "sensitivity" if sensitivity is not None else "specificity"
     rule: Rule = "balanced accuracy" if sensitivity is None and specificity is None else asked
-    rows = _rows_of(load_cohort(cohort, slides), split, cohort)
+    rows = _rows_of(load_cohort(cohort, slides, labels=labels), split, cohort)
     rows = [{**row, "mpp": override_mpp or row["mpp"]} for row in rows]
     reading = {name: options.pop(name) for name in ("tile_size", "batch_size", "num_workers")}
     calibration, failed = set_operating_point(

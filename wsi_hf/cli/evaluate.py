@@ -15,6 +15,7 @@ from wsi_hf.cli.progress import progress_wanted
     "--cohort", required=True, type=Path, help="CAMELYON16 folder, CSV table of slides, or manifest on the Hub"
 )
 @click.option("--slides", type=Path, help="folder of the slides of a manifest on the Hub")
+@click.option("--labels", type=Path, help="CSV table that goes before a CAMELYON16 folder's own labels: CAMELYON+")
 @click.option("--check", is_flag=True, help="only say what is missing, broken or odd in the cohort")
 @click.option("--model", help="a folder or a name on the Hub")
 @click.option("--out", type=Path, help="folder for the results; a stopped run goes on from what is there")
@@ -24,6 +25,12 @@ from wsi_hf.cli.progress import progress_wanted
 @click.option("--detection-radius-um", default=187.0, help="no two are nearer")
 @click.option("--include-itc", is_flag=True, help="count lesions under 275 um, unlike the challenge")
 @click.option("--band-um", default=20.0, help="uncertainty of outlines")
+@click.option(
+    "--patch-um",
+    default=995.0,
+    type=click.FloatRange(0, min_open=True),
+    help="side of the patches of patch_auc",
+)
 @click.option("--batch-size", default=1, help="tiles a forward pass")
 @click.option("--num-workers", default=2, help="threads that read")
 @click.option("--json", "as_json", is_flag=True, help="print JSON: all figures, or with --check a line a finding")
@@ -31,6 +38,7 @@ from wsi_hf.cli.progress import progress_wanted
 def evaluate(
     cohort: Path,
     slides: Path | None,
+    labels: Path | None,
     check: bool,
     model: str | None,
     out: Path | None,
@@ -47,6 +55,8 @@ def evaluate(
 ) -> int:
     """Check a cohort, or judge a model on it; several processes under `accelerate launch` share the slides."""
     if check:
+        if labels is not None:
+            raise ValueError("--check looks at the release itself; leave out --labels")
         return _check(cohort, mpp, as_json)
     if model is None or out is None:
         raise ValueError("evaluate needs --model and --out, or --check")
@@ -62,12 +72,12 @@ def evaluate(
 
     # a process that is done waits for the others, however long their slides take
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(days=7))
-    rows = load_cohort(cohort, slides)
+    rows = load_cohort(cohort, slides, labels=labels)
     rows = rows.select([row for row, name in enumerate(rows["split"]) if name == split])
     if not len(rows):
         raise ValueError(f"{cohort} has no {split} slides; choose another --split")
     if given := {name: value for name, value in (("mpp", override_mpp), ("tissue", tissue)) if value is not None}:
-        rows = Cohort.of([{**row, **given} for row in rows], rows.features, None, None)
+        rows = Cohort.of([{**row, **given} for row in rows], rows.features, rows.info.dataset_name, rows.info.license)
     network = load_network(model, device or str(state.device), dtype, threads, revision)
     metrics = evaluate_cohort(network, rows, out, mpp=mpp, state=state, **options)
     state.wait_for_everyone()

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from wsi_hf.cohorts.label_file import corrected
 from wsi_hf.cohorts.manifest import Cohort, load_manifest
 from wsi_hf.cohorts.own_slides import TABLE_SUFFIXES
 from wsi_hf.cohorts.own_slides import load_table as load_table
@@ -66,7 +67,11 @@ SLIDE_NAME = re.compile(r"(normal|tumor|test)_\d+")
 
 
 def load_cohort(
-    path: str | Path, slides: str | Path | None = None, verify: bool = False, revision: str | None = None
+    path: str | Path,
+    slides: str | Path | None = None,
+    verify: bool = False,
+    revision: str | None = None,
+    labels: str | Path | None = None,
 ) -> Cohort:
     """Load a cohort: a folder in a layout of CAMELYON16, a CSV table of one's own slides (`load_table`), or a manifest.
 
@@ -75,7 +80,10 @@ def load_cohort(
         slides: where the slides of the manifest lie.
         verify: compare their checksums, which takes as long as reading them all.
         revision: of the manifest.
+        labels: a table of slides and labels that goes before the folder's own, see `load_camelyon16`.
     """
+    if labels is not None and (slides is not None or Path(path).suffix.lower() in TABLE_SUFFIXES):
+        raise ValueError(f"labels of their own are for a CAMELYON16 folder; {path} says itself what its slides are")
     if slides is not None:
         return load_manifest(str(path), slides, FEATURES, verify, revision)
     path = Path(path)
@@ -83,10 +91,10 @@ def load_cohort(
         raise FileNotFoundError(f"there is no folder {path}; if it is a manifest on the Hub, say where its slides are")
     if path.is_file() and path.suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(f"{path.name} is not a table of slides ({', '.join(TABLE_SUFFIXES)}) nor a folder ({path})")
-    return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES else load_camelyon16(path)
+    return load_table(path) if path.suffix.lower() in TABLE_SUFFIXES else load_camelyon16(path, labels)
 
 
-def load_camelyon16(folder: str | Path) -> Cohort:
+def load_camelyon16(folder: str | Path, labels: str | Path | None = None) -> Cohort:
     """Load CAMELYON16, or a cohort in its form, from either layout.
 
         images/{normal,tumor,test}_NNN.tif   annotations/*.xml              evaluation/reference.csv
@@ -95,6 +103,12 @@ def load_camelyon16(folder: str | Path) -> Cohort:
     Training labels come from the slides' names, test labels from reference.csv (name, class Normal or Tumor; with or
     without a header). A label without its slide is an error; a test slide without a label is left out, with a warning,
     and so are the slides that CAMELYON16 has withdrawn.
+
+    Args:
+        folder: in one of the layouts.
+        labels: a table such as CAMELYON+'s (`label_file.read_labels`): the labels of all slides, and slides that it
+            removes or does not list are left out. Splits stay. An annotation of a slide that it calls benign is not
+            used; a slide that it calls malignant and that has none counts for the AUC alone.
     """
     folder = Path(folder).absolute()
     if not folder.is_dir():
@@ -104,22 +118,28 @@ def load_camelyon16(folder: str | Path) -> Cohort:
         raise ValueError(
             f"no slides in {folder}; expected images/{{normal,tumor,test}}_NNN.tif or training/ and testing/"
         )
-    labels = read_reference(folder)
-    _check_labels(labels, slides)
+    reference = read_reference(folder)
+    if labels is None:
+        _check_labels(reference, slides)
+    for slide_id in sorted(set(WITHDRAWN) & set(slides)):
+        logger.warning("%s is left out: %s", slide_id, WITHDRAWN[slide_id])
+    known = {name: _released_label(name, reference) for name in slides if name not in WITHDRAWN}
+    if labels is not None:
+        known = {**corrected(known, labels)}
+        if unused := [name for name, label in known.items() if label == 0 and slides[name][1]]:
+            logger.warning("%s calls slides benign whose annotations are not used: %s", Path(labels).name, some(unused))
     synthetic = (folder / SYNTHETIC).exists()
     partly = frozenset() if synthetic else NOT_IN_FROC | NOT_EXHAUSTIVELY_ANNOTATED
     rows = []
-    for slide_id, (path, annotation) in slides.items():
-        kind = slide_id.split("_")[0]
-        if slide_id in WITHDRAWN:
-            logger.warning("%s is left out: %s", slide_id, WITHDRAWN[slide_id])
-        elif kind != "test" or slide_id in labels:
-            label = labels[slide_id] if kind == "test" else int(kind == "tumor")
-            split = "test" if kind == "test" else "train"
+    for slide_id, label in known.items():
+        if label is not None:
+            path, annotation = slides[slide_id]
+            split = "test" if slide_id.startswith("test") else "train"
             outline = str(annotation) if label and annotation else None
-            exhaustive = slide_id not in partly
+            exhaustive = not label or slide_id not in partly
             rows.append(cohort_row(slide_id, path, label, split=split, annotation=outline, exhaustive=exhaustive))
-    return Cohort.of(rows, FEATURES, *(("synthetic slides", "apache-2.0") if synthetic else ("CAMELYON16", "cc0-1.0")))
+    name, licence = ("synthetic slides", "apache-2.0") if synthetic else ("CAMELYON16", "cc0-1.0")
+    return Cohort.of(rows, FEATURES, name if labels is None else f"{name}, labels of {Path(labels).name}", licence)
 
 
 def split_validation(cohort: Cohort, fraction: float, seed: int) -> Cohort:
@@ -207,6 +227,11 @@ def read_reference(folder: Path) -> dict[str, int]:
             )
         labels[Path(line[0].lower()).name.removesuffix(".tif")] = label
     return labels
+
+
+def _released_label(slide_id: str, reference: Mapping[str, int]) -> int | None:
+    """A slide's label by its name, or by reference.csv; None where neither says."""
+    return reference.get(slide_id) if slide_id.startswith("test") else int(slide_id.startswith("tumor"))
 
 
 def _check_labels(labels: dict[str, int], slides: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from wsi_hf.cohorts.camelyon16 import open_slide
 from wsi_hf.evaluation.blocks import MapLike, read_block, row_blocks
 from wsi_hf.evaluation.froc.detections import find_detections
+from wsi_hf.evaluation.froc.patches import PATCH_UM, cut_patches
 from wsi_hf.evaluation.froc.polygon_mask import PolygonMask
 from wsi_hf.evaluation.panels import reduce_map
 from wsi_hf.evaluation.pixel_counts import PixelCounts, count_pixels
@@ -35,7 +36,7 @@ from wsi_hf.slides.slide import Slide
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Of the records; others are not taken up."""
 PICTURE_PX = 768
 
@@ -48,11 +49,13 @@ class JudgingSettings:
         detection_radius_um: no two detections lie nearer.
         lowest_margin: of a detection; -4.6 is a probability of 0.01.
         band_um: pixel figures are given a second time without the pixels nearer to an outline than this.
+        patch_um: side of the patches, see `froc.patches`.
     """
 
     detection_radius_um: float = 187.0
     lowest_margin: float = -4.6
     band_um: float = 20.0
+    patch_um: float = PATCH_UM
 
 
 class Judge:
@@ -170,13 +173,15 @@ def judge_maps(
 ) -> SlideRecord:
     """Compare a slide's maps, whoever made them, with its label and outline."""
     ratio, picture_mpp = maps.mpp / slide.mpp, slide.mpp * max(1.0, max(slide.dimensions_l0) / PICTURE_PX)
-    pixels, calibration = None, maps.calibration
+    pixels, patches, calibration = None, None, maps.calibration
     scale = (calibration.temperature, calibration.shift) if calibration else (1.0, 0.0)
     margin = max(float(read_block(maps.margins, block).max()) for block in row_blocks(maps.margins.shape))
     pooled = {area: robust_margin(maps.margins, maps.mpp, area) if area else margin for area in POOLED_UM2}
     lesions = maps.found_lesions(ratio)
     if outline is not None and row["exhaustive"]:
         pixels = _count(slide, maps.margins, outline, ratio, settings.band_um, scale[1])
+        truth = PolygonMask(outline, maps.probabilities.shape, ratio)
+        patches = cut_patches(maps.probabilities, truth, maps.mpp, settings.patch_um)
     return SlideRecord(
         slide_id=row["slide_id"],
         label=row["label"],
@@ -197,6 +202,7 @@ def judge_maps(
         scale=scale,
         lesions_um2=[lesion.pixels * maps.mpp**2 for lesion in lesions],
         truth_um2=_touched(outline, lesions, slide.mpp) if outline is not None and row["label"] else [],
+        patches=patches,
     )
 
 

@@ -15,6 +15,7 @@ from scipy.special import expit
 from shapely import MultiPolygon
 
 from wsi_hf.evaluation.froc.detection_files import check_detections
+from wsi_hf.evaluation.froc.patches import Patches
 from wsi_hf.evaluation.panels import OverlayPanel
 from wsi_hf.evaluation.pixel_counts import PixelCounts
 from wsi_hf.slides.damaged import DamagedFileError, reading
@@ -48,6 +49,7 @@ class SlideRecord:
         lesions_um2: areas of the lesions that are outlined on the map.
         truth_um2: (area, whether an outlined lesion touches it) of each annotated lesion.
         warnings: what to know before believing it.
+        patches: its patches, each with score and truth; None where they cannot be judged.
     """
 
     slide_id: str
@@ -68,6 +70,7 @@ class SlideRecord:
     lesions_um2: list[float] = field(default_factory=list)
     truth_um2: list[tuple[float, bool]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    patches: Patches | None = None
 
     @property
     def located(self) -> bool:
@@ -115,6 +118,8 @@ class SlideRecord:
             arrays["outline"] = np.frombuffer(shapely.to_wkb(self.outline), np.uint8)
         if self.pixels is not None:
             arrays |= {name: getattr(self.pixels, name) for name in COUNTS}
+        if self.patches is not None:
+            arrays |= {f"patch_{name}": getattr(self.patches, name) for name in PATCHES}
         with replacing(path) as part, open(part, "wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -124,6 +129,7 @@ FACTS = (
     *("slide_probability", "scale", "lesions_um2", "truth_um2", "warnings"),
 )
 COUNTS = ("place", "count", "confusion")
+PATCHES = ("side_um", "score", "share")
 
 
 def load_record(path: Path, key: str | None = None) -> SlideRecord | None:
@@ -153,6 +159,7 @@ def _record(stored: Any) -> SlideRecord:
         pixels=PixelCounts(*(stored[name] for name in COUNTS)) if "place" in stored else None,
         image=np.asarray(Image.open(io.BytesIO(stored["image"].tobytes()))),
         heat=stored["heat"].astype(np.float32),
+        patches=_patches(stored) if "patch_score" in stored else None,
     )
     numbers = (record.margin, record.robust_margin, record.mpp, *record.dimensions_l0)
     if record.label not in (0, 1) or not all(isinstance(number, int | float) for number in numbers) or record.mpp <= 0:
@@ -160,6 +167,13 @@ def _record(stored: Any) -> SlideRecord:
     if record.image.ndim != 3 or record.heat.ndim != 2 or not isinstance(record.outline, MultiPolygon | None):
         raise ValueError("its picture, map or outline is of another kind")
     return record
+
+
+def _patches(stored: Any) -> Patches:
+    side_um, score, share = (stored[f"patch_{name}"] for name in PATCHES)
+    if score.dtype.kind != "f" or share.dtype.kind != "f" or score.ndim != 1 or score.shape != share.shape:
+        raise ValueError("its patches are of another kind")
+    return Patches(float(side_um), score, share)
 
 
 def _jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from wsi_hf.evaluation.froc.curve import Convention, FrocResult
 from wsi_hf.evaluation.froc.detection_files import write_detections
 from wsi_hf.evaluation.froc.interval import FrocInterval, froc_interval
 from wsi_hf.evaluation.froc.masks import mask_from_polygons, mask_scale
+from wsi_hf.evaluation.froc.patches import patch_figures
 from wsi_hf.evaluation.froc.scoring import froc
 from wsi_hf.evaluation.pixel import PixelResult, PixelScores
 from wsi_hf.evaluation.records import SlideRecord
@@ -37,6 +38,7 @@ class Evaluation:
         interval: of FROC.
         pixels: over the same slides as FROC.
         split: which slides of the cohort were judged.
+        dataset: what the cohort is called, and whose labels it has; None where it has no name.
     """
 
     records: dict[str, SlideRecord]
@@ -47,10 +49,13 @@ class Evaluation:
     interval: FrocInterval
     pixels: PixelResult = field(repr=False)
     split: str = "unknown"
+    dataset: str | None = None
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Give what metrics.json holds: the figures, and under "cohort" which slides stand behind them."""
         figures = metrics(self.roc, self.froc, self.interval, self.pixels)
+        located = {name: record.patches for name, record in self.records.items() if record.located}
+        figures |= patch_figures({name: patches for name, patches in located.items() if patches is not None})
         robust = {"area_um2": AREA_UM2}
         figures |= {"slide_auc_robust": roc_figure(self.robust_roc) | robust} | decision_figures(self.records)
         return figures | {"cohort": self._cohort()}
@@ -66,6 +71,7 @@ class Evaluation:
         scanners = [f"{record.mpp:.3f}" for record in self.records.values()]
         return {
             "split": self.split,
+            "dataset": self.dataset,
             "n": len(self.records),
             "n_malignant": sum(record.label for record in self.records.values()),
             "not_in_froc_and_pixels": {
@@ -119,6 +125,7 @@ def evaluate_records(
     convention: Convention = "challenge",
     include_itc: bool = False,
     split: str = "unknown",
+    dataset: str | None = None,
 ) -> Evaluation:
     """Compute all figures with their intervals.
 
@@ -128,6 +135,7 @@ def evaluate_records(
         convention: of FROC, "challenge" or "release".
         include_itc: FROC counts isolated tumour cells as lesions, against the challenge's rule.
         split: which slides of the cohort they are.
+        dataset: what the cohort is called.
     """
     if not records:
         reasons = "".join(f"\n{name}: {why}" for name, why in (failed or {}).items())
@@ -150,6 +158,7 @@ def evaluate_records(
         interval=froc_interval(curve),
         pixels=pixels.result(),
         split=split,
+        dataset=dataset,
     )
 
 

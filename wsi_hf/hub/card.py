@@ -25,10 +25,14 @@ METRIC_NAMES = {  # key in metrics.json -> (type on the Hub, what it is called)
     "pixel_average_precision": ("average_precision", "pixel average precision"),
     "dice": ("dice", "pixel Dice at P = 0.5"),
     "dice_malignant": ("dice", "pixel Dice at P = 0.5, malignant slides"),
+    "patch_auc": ("roc_auc", "patch ROC AUC"),
+    "patch_average_precision": ("average_precision", "patch average precision"),
+    "patch_froc": ("froc", "patch FROC, mean sensitivity at 1/4 to 8 false positives a slide"),
 }
 AT_OPERATING_POINT = (
     *("sensitivity", "specificity", "balanced_accuracy", "calibration_error", "false_lesions", "lesions_found"),
     *("dice", "dice_malignant", "dice_outside_band", "dice_malignant_outside_band", "decision"),
+    *("patch_auc", "patch_average_precision", "patch_froc"),
 )
 """What changes when a model is calibrated anew; rankings do not."""
 JUDGED = {

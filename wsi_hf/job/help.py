@@ -10,7 +10,7 @@ from wsi_hf.job.options import JobArguments
 from wsi_hf.training.arguments import WsiTrainingArguments
 
 JOB = ("output_dir", "config", "recipe", "resume_from_checkpoint", "seed", "use_cpu", "push_to_hub", "hub_model_id")
-DATA = ("cohort", "slides", "validation_fraction", "max_lost_slides", "tissue")
+DATA = ("cohort", "slides", "labels", "validation_fraction", "max_lost_slides", "tissue")
 MODEL = ("model", "filters", "depth", "smoothing", "mpp", "init_from", "pretrain_steps")
 TRAINING = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps",

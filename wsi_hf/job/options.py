@@ -32,6 +32,10 @@ class JobArguments:
         },
     )
     slides: str | None = field(default=None, metadata={"help": "folder of the slides of a manifest on the Hub"})
+    labels: str | None = field(
+        default=None,
+        metadata={"help": "CSV table of slides and labels that goes before a CAMELYON16 folder's own, as CAMELYON+'s"},
+    )
     validation_fraction: float = field(
         default=0.125,
         metadata={
@@ -95,7 +99,9 @@ def parse(parser: HfArgumentParser, arguments: list[str] | None) -> tuple[Namesp
     first = parser.parse_known_args(arguments)[0]
     recipe, why, seen = first.recipe, "as asked", None
     if recipe is None or recipe == OWN:
-        seen = look_at(first.cohort, first.slides, gpu=torch.accelerator.is_available() and not first.use_cpu)
+        seen = look_at(
+            first.cohort, first.slides, first.labels, gpu=torch.accelerator.is_available() and not first.use_cpu
+        )
         recipe, why = (recipe, why) if recipe else choose_recipe(seen)
     if recipe not in (*RECIPES, OWN):
         raise ValueError(f"recipe is one of {', '.join([*RECIPES, OWN])}, not {recipe}")

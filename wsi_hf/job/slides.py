@@ -51,7 +51,7 @@ class Slides:
 def slides_of(job: "JobArguments", seed: int) -> Slides:
     """The job's slides; without a cohort, synthetic ones are written first, or taken if they are there."""
     cohort = job.cohort or synthesize_cohort(Path("cohorts") / f"synthetic-{seed}", seed=seed)
-    return parted(load_cohort(cohort, job.slides), job.validation_fraction, seed)
+    return parted(load_cohort(cohort, job.slides, labels=job.labels), job.validation_fraction, seed)
 
 
 def parted(cohort: Cohort, validation_fraction: float, seed: int) -> Slides:
@@ -79,11 +79,11 @@ def parted(cohort: Cohort, validation_fraction: float, seed: int) -> Slides:
     return Slides(train, validation, test, tuple(notes))
 
 
-def look_at(cohort: str | None, slides: str | None, gpu: bool) -> Seen:
+def look_at(cohort: str | None, slides: str | None, labels: str | None, gpu: bool) -> Seen:
     """What a recipe is chosen by; slides that cannot be opened are passed over."""
     if cohort is None or (Path(cohort) / SYNTHETIC).exists():
         return Seen(benign=64, malignant=64, megapixels=0.6, gpu=gpu, synthetic=True)
-    rows = [row for row in load_cohort(cohort, slides) if row["split"] == "train"]
+    rows = [row for row in load_cohort(cohort, slides, labels=labels) if row["split"] == "train"]
     sizes = []
     for row in rows[:: max(1, len(rows) // LOOKED_AT)]:
         try:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from wsi_hf.cohorts.rows import as_cohort
 from wsi_hf.evaluation.froc.curve import Convention
+from wsi_hf.evaluation.froc.patches import PATCH_UM
 from wsi_hf.evaluation.judging import Judge, JudgingSettings
 from wsi_hf.evaluation.panels import OverlayPanel
 from wsi_hf.evaluation.records import SlideRecord, load_record
@@ -53,6 +54,7 @@ def evaluate_cohort(
     convention: Convention = "challenge",
     *,
     band_um: float = 20.0,
+    patch_um: float = PATCH_UM,
     mpp: float | None = None,
     state: PartialState | None = None,
     progress: bool = True,
@@ -76,6 +78,7 @@ def evaluate_cohort(
             of their lesions are shorter than its 275 um.
         convention: of FROC, "challenge" or "release".
         band_um: pixel figures are given a second time without the pixels nearer to an outline than this.
+        patch_um: side of the patches that `patch_auc` and its like count.
         mpp: um per level-0 pixel of slides whose files do not say.
         state: shares the slides among the processes of `accelerate launch`; by default this process judges all.
         progress: show a progress bar.
@@ -88,7 +91,8 @@ def evaluate_cohort(
     out, slides = Path(out), as_cohort(slides)
     network = model if isinstance(model, PixelNetwork) else PixelNetwork(model, image_processor)
     index, count = (state.process_index, state.num_processes) if state else (0, 1)
-    judge = Judge(network, out / RECORDS, JudgingSettings(detection_radius_um, band_um=band_um), mpp, **reading)
+    settings = JudgingSettings(detection_radius_um, band_um=band_um, patch_um=patch_um)
+    judge = Judge(network, out / RECORDS, settings, mpp, **reading)
     share = sorted(slides, key=lambda row: -_size(row["path"]))[index::count]  # the largest first: all end together
     failed = judge.judge_all(share, progress and index == 0)
     if count > 1:
@@ -98,10 +102,12 @@ def evaluate_cohort(
     files = {row["slide_id"]: os.path.abspath(row["path"]) for row in slides}
     write_text(out / RECORDS / SLIDES, json.dumps(files, indent=1) + "\n")
     judged = [row["slide_id"] for row in slides if row["slide_id"] not in failed]
-    evaluation = evaluate_records(read_records(out, judged), failed, convention, include_itc, split)
-    model_facts, settings = describe_model(network), describe_run(network, None, "auto", 0.5, None)["settings"]
+    evaluation = evaluate_records(
+        read_records(out, judged), failed, convention, include_itc, split, slides.info.dataset_name
+    )
+    model_facts, described = describe_model(network), describe_run(network, None, "auto", 0.5, None)["settings"]
     facts = {name: model_facts[name] for name in ("revision", "fingerprint")}
-    return write_evaluation(evaluation, out, facts | {"calibration": settings["calibration"]})
+    return write_evaluation(evaluation, out, facts | {"calibration": described["calibration"]})
 
 
 def read_evaluation(out: str | Path) -> Evaluation:
@@ -122,12 +128,13 @@ def read_evaluation(out: str | Path) -> Evaluation:
 
 
 def read_rules(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """From metrics.json: {slide: why it failed}, and convention, include_itc and split of `evaluate_records`."""
+    """From metrics.json: {slide: why it failed}, and the other arguments of `evaluate_records`."""
     with reading(path, "metrics.json of an evaluation", "evaluate again"):
         figures = json.loads(path.read_text(encoding="utf-8"))
         failed, froc = figures["cohort"]["failed"], figures["froc"]
         rules = {"convention": froc["convention"], "include_itc": froc["include_itc"]}
         rules["split"] = str(figures["cohort"].get("split", "unknown"))
+        rules["dataset"] = figures["cohort"].get("dataset")
         if not isinstance(failed, dict) or rules["convention"] not in get_args(Convention):
             raise ValueError("its cohort or the rules of its FROC are of another kind")
         return failed, rules

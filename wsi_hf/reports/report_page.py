@@ -33,6 +33,9 @@ NAMES = {
     "froc": "FROC, mean sensitivity",
     "pixel_average_precision": "Pixel average precision",
     "dice": "Dice at P = 0.5",
+    "patch_auc": "Patch ROC AUC",
+    "patch_average_precision": "Patch average precision",
+    "patch_froc": "Patch FROC, mean sensitivity",
 }
 COLUMNS = (  # of a SlideRow: name, title, kind, format
     ("slide_id", "slide", "text", "{}"),
@@ -122,11 +125,12 @@ def _figure(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
     value = NOTHING if figure["value"] is None else f"{figure['value']:.3f}"
     interval = _interval(figure["ci95"])
     lesions = f", {figure['n_lesions']} lesions" if "n_lesions" in figure else ""
+    patches = f", {figure['n_tumour_patches']} of {figure['n_patches']} patches tumour" if "n_patches" in figure else ""
     return {
         "name": name,
         "value": value,
         "interval": f"95 % interval {interval}" if interval else "no interval",
-        "n": f"n = {figure['n']} slides{lesions}",
+        "n": f"n = {figure['n']} slides{lesions}{patches}",
     }
 
 
@@ -145,7 +149,8 @@ def _rules(froc: Mapping[str, Any]) -> str:
 
 
 def _remarks(cohort: Mapping[str, Any]) -> list[str]:
-    remarks = [f"{name} counts for the AUC alone: {why}." for name, why in cohort["not_in_froc_and_pixels"].items()]
+    remarks = [f"Data set: {cohort['dataset']}."] if cohort.get("dataset") else []
+    remarks += [f"{name} counts for the AUC alone: {why}." for name, why in cohort["not_in_froc_and_pixels"].items()]
     remarks += [f"{name} could not be read in parts." for name in cohort["partly_not_analysed"]]
     remarks += [f"{name} is left out: {why}" for name, why in cohort["failed"].items()]
     remarks += [f"{count} slides were scanned at {mpp} µm a pixel." for mpp, count in cohort["mpp_l0"].items()]
