@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from wsi_hf.inference.precision import AUTO, DTYPES, choose_dtype
 from wsi_hf.models.divergence import check_beta
 from wsi_hf.models.slide_head import check_eta
+from wsi_hf.training.interruption import watch_launcher
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -147,6 +148,7 @@ class WsiTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         check_beta((self.beta_0, self.beta_1))
+        watch_launcher()  # before any process waits for another one
         if self.eta is not None:
             check_eta(self.eta)
         for name in ("patch_size", "shuffle_buffer", "steps_per_round", "map_stride", "max_epochs_unmapped"):

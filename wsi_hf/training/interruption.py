@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +22,8 @@ long after a signal, waits no more."""
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 LAUNCHERS = (TORCHRUN, "ACCELERATE_MIXED_PRECISION")
 """One of them is in the environment of a process that torchrun or accelerate has started."""
+_watching: set[int] = set()
+"""Processes whose launcher is watched: this one, and those that it is a fork of."""
 
 
 class Abandoned(BaseException):
@@ -31,7 +34,7 @@ class Interruption(TrainerCallback):
     """Within `with interruption:` a first signal stops the training after its step, a second one at once.
 
     A signal to one rank stops all. Before the first step, while tissue is being found, there is nothing to save: the
-    first signal stops at once. The death of the launcher counts as a signal.
+    first signal stops at once. The death of the launcher counts as a signal (`watch_launcher`).
     """
 
     def __init__(self) -> None:
@@ -45,9 +48,7 @@ class Interruption(TrainerCallback):
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-            if any(name in os.environ for name in LAUNCHERS):
-                launcher = 0 if _orphaned() else os.getppid()
-                threading.Thread(target=self._watch_launcher, args=(launcher,), daemon=True).start()
+            watch_launcher()
         return self
 
     def __exit__(self, *exception) -> None:
@@ -91,13 +92,6 @@ class Interruption(TrainerCallback):
                 self._overdue = True
                 os.kill(self._process, number)
 
-    def _watch_launcher(self, launcher: int) -> None:
-        while os.getppid() == launcher:
-            if self._ended.wait(1.0):
-                return
-        logger.warning("the launcher is gone")
-        os.kill(self._process, signal.SIGTERM)
-
     def on_step_begin(self, args, state, control, **kwargs):
         self._stepping = True
 
@@ -110,6 +104,24 @@ class Interruption(TrainerCallback):
             self.evaluation_due = control.should_evaluate
             control.should_evaluate = False
             control.should_save = control.should_training_stop = True
+
+
+def watch_launcher() -> None:
+    """From now on the death of the launcher counts as SIGTERM; without one, or called again, this does nothing.
+
+    Else what a launcher leaves behind would wait for the others, or train to the end.
+    """
+    if any(name in os.environ for name in LAUNCHERS) and os.getpid() not in _watching:
+        _watching.add(os.getpid())
+        threading.Thread(target=_watch, args=(0 if _orphaned() else os.getppid(),), daemon=True).start()
+
+
+def _watch(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(1.0)
+    logger.warning("the launcher is gone")
+    _watching.discard(os.getpid())
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _orphaned() -> bool:
