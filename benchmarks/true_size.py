@@ -54,7 +54,7 @@ def main() -> None:
         "--shuffle_buffer", "32", "--dataloader_num_workers", "1", "--logging_steps", "1", "--validation_fraction", "0",
         *passed_on,
     ]  # fmt: skip
-    slide = next((arguments.cohort / "images").glob("test_*"))
+    slide = min((arguments.cohort / "images").glob("test_*"))
     parts = {
         "train, 3 rounds": (training, model),
         "evaluate, test slides": (

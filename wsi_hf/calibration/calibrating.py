@@ -122,10 +122,10 @@ def pixel_temperature(slides: Sequence[SlideMeasure], slope: float, shift: float
     """
     slowest = 1 / max(slope, 0.05)
     benign = np.array([slide.tissue for slide in slides if not slide.label and len(slide.tissue)])  # (n, SHARES)
-    for temperature in np.geomspace(slowest, slowest / 100, 100).tolist() if len(benign) else ():
-        if expit((benign - shift) / temperature).mean() <= BENIGN_P:
-            return temperature
-    return slowest
+    if not len(benign):
+        return slowest
+    temperatures = np.geomspace(slowest, slowest / 100, 100).tolist()
+    return next((t for t in temperatures if expit((benign - shift) / t).mean() <= BENIGN_P), slowest)
 
 
 def save_calibration(model_folder: str | Path, calibration: Calibration) -> None:

@@ -18,7 +18,7 @@ from wsi_hf.evaluation.froc.detections import find_detections
 from wsi_hf.evaluation.froc.patches import PATCH_UM, cut_patches
 from wsi_hf.evaluation.froc.polygon_mask import PolygonMask
 from wsi_hf.evaluation.panels import reduce_map
-from wsi_hf.evaluation.pixel_counts import PixelCounts, count_pixels
+from wsi_hf.evaluation.pixel_counts import count_pixels
 from wsi_hf.evaluation.records import SlideRecord, load_record
 from wsi_hf.evaluation.slide_score import robust_margin
 from wsi_hf.inference.network import PixelNetwork
@@ -179,8 +179,10 @@ def judge_maps(
     pooled = {area: robust_margin(maps.margins, maps.mpp, area) if area else margin for area in POOLED_UM2}
     lesions = maps.found_lesions(ratio)
     if outline is not None and row["exhaustive"]:
-        pixels = _count(slide, maps.margins, outline, ratio, settings.band_um, scale[1])
-        truth = PolygonMask(outline, maps.probabilities.shape, ratio)
+        shape = maps.margins.shape
+        truth = PolygonMask(outline, shape, ratio)
+        ignore = PolygonMask(_band(outline, slide, settings), shape, ratio) if settings.band_um else None
+        pixels = count_pixels(slide.slide_id, maps.margins, truth, ignore, margins=True, cut=scale[1])
         patches = cut_patches(maps.probabilities, truth, maps.mpp, settings.patch_um)
     return SlideRecord(
         slide_id=row["slide_id"],
@@ -213,12 +215,9 @@ def _touched(outline: MultiPolygon, lesions: list[Lesion], mpp: float) -> list[t
     return [(part.area * mpp**2, bool(len(tree.query(part, predicate="intersects")))) for part in parts]
 
 
-def _count(
-    slide: Slide, margins: MapLike, outline: MultiPolygon, ratio: float, band_um: float, cut: float
-) -> PixelCounts:
-    band = outline.boundary.buffer(band_um / slide.mpp) if not outline.is_empty else MultiPolygon()
-    truth, ignore = (PolygonMask(area, margins.shape, ratio) for area in (outline, band))
-    return count_pixels(slide.slide_id, margins, truth, ignore if band_um else None, margins=True, cut=cut)
+def _band(outline: MultiPolygon, slide: Slide, settings: JudgingSettings) -> MultiPolygon:
+    """What lies nearer to an outline than `band_um`."""
+    return outline.boundary.buffer(settings.band_um / slide.mpp) if not outline.is_empty else MultiPolygon()
 
 
 def outline_of(row: Mapping[str, Any], offset_l0: tuple[float, float] = (0, 0)) -> MultiPolygon | None:
