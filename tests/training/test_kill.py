@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from wsi_hf.cohorts.camelyon16 import load_cohort
+from wsi_hf.training.checkpoints.manifest import MANIFEST
 
 from .conftest import assert_equal, make_trainer, weights
 from .processes import begin, finish, processes_of, wait_until
@@ -24,7 +25,7 @@ def train(out: Path, cohort: Path, mapping: str) -> None:
     trainer = make_trainer(
         out, slides, mapping=mapping, max_steps=14, save_strategy="steps", save_steps=3, save_total_limit=1
     )
-    complete = any((path / "trainer_state.json").exists() for path in out.glob("checkpoint-*"))
+    complete = any(out.glob(f"checkpoint-*/{MANIFEST}"))
     trainer.train(resume_from_checkpoint=True if complete else None)
     torch.save(weights(trainer), out / "done.pt")
 

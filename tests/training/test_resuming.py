@@ -68,6 +68,19 @@ def test_a_folder_with_a_run_is_not_trained_over(copy, slides):
     assert not list(copy.glob("checkpoint-*"))
 
 
+def test_a_run_that_died_in_its_first_checkpoint_is_begun_anew(copy, slides):
+    for path in [*copy.glob("model*.safetensors"), copy / "checkpoint-4" / "manifest.json"]:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"earlier run \(checkpoint-2\)"):
+        begin_anew(copy, overwrite=False)
+    (copy / "checkpoint-2" / "manifest.json").write_text("{")
+    begin_anew(copy, overwrite=False)
+    assert not list(copy.glob("checkpoint-*"))
+    (copy / "checkpoint-2").mkdir()  # another trainer's: it knows no maps and no manifest
+    with pytest.raises(ValueError, match="earlier run"):
+        begin_anew(copy, overwrite=False)
+
+
 def test_a_checkpoint_of_another_run_is_not_taken_for_ones_own(copy, run):
     begin_anew(copy, overwrite=True)
     shutil.copytree(run / "checkpoint-4", copy / "checkpoint-4")  # as if the new run had died before its first

@@ -20,13 +20,16 @@ RUN = "run.json"
 def begin_anew(output_dir: Path, overwrite: bool) -> str:
     """The id of a new run in this folder. Nothing of an earlier one is lost unless asked for.
 
+    A run that died while it saved its first checkpoint has nothing to lose.
+
     Raises:
         ValueError: there is an earlier one.
     """
     earlier = _checkpoints(output_dir)
-    if not overwrite and (earlier or (output_dir / SAFE_WEIGHTS_NAME).exists()):
+    kept = [path for path in earlier if not _half_written(path)]
+    if not overwrite and (kept or (output_dir / SAFE_WEIGHTS_NAME).exists()):
         raise ValueError(
-            f"{output_dir} holds an earlier run ({_name(earlier)}): go on with it with --resume_from_checkpoint True, "
+            f"{output_dir} holds an earlier run ({_name(kept)}): go on with it with --resume_from_checkpoint True, "
             "replace it with --overwrite_output_dir, or choose another --output_dir"
         )
     run = uuid.uuid4().hex
@@ -101,6 +104,11 @@ def _checkpoints(output_dir: Path) -> list[Path]:
     """All there are, oldest first."""
     found = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[-1].isdigit()]
     return sorted(found, key=lambda path: int(path.name.split("-")[-1]))
+
+
+def _half_written(checkpoint: Path) -> bool:
+    """Of one of our runs, which ended before all was there. Another trainer's checkpoint has no maps."""
+    return read_manifest(checkpoint) is None and any(checkpoint.glob("mapping*"))
 
 
 def _run_in(output_dir: Path) -> str | None:
