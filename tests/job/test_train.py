@@ -31,9 +31,10 @@ def test_a_table_of_slides_becomes_a_judged_model(tiny_cohort, tmp_path, capsys)
     assert "train       3 benign, 3 malignant" in said
     assert "recipe      own (discover, then harden" in said
     assert "missing     3 benign training slides are few" in said
+    assert "calibrate a model that others trained: wsi-hf calibrate" in said
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["slide_auc"]["n"] == 4
     assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["cohort"] == table
-    command = next(line for line in said.splitlines() if " --model " in line).split()
+    command = next(line for line in said.splitlines() if line.startswith("    ") and " --model " in line).split()
     typed = command[command.index("segment") : -1]  # the last word is a folder of this machine's current one
     assert main([*typed, str(tmp_path / "maps"), "--device", "cpu"]) == 0
 

@@ -8,6 +8,7 @@ import click
 
 from wsi_hf.cli.network import load_network, network_options
 from wsi_hf.cli.progress import progress_wanted
+from wsi_hf.cli.splits import slides_of_split
 
 
 @click.command(short_help="set a model's operating point from labelled slides")
@@ -62,8 +63,8 @@ def calibrate(
         raise ValueError(f"{out} holds a model already; choose another folder")
     asked: Rule = "sensitivity" if sensitivity is not None else "specificity"
     rule: Rule = "balanced accuracy" if sensitivity is None and specificity is None else asked
-    rows = _rows_of(load_cohort(cohort, slides, labels=labels), split, cohort)
-    rows = [{**row, "mpp": override_mpp or row["mpp"]} for row in rows]
+    chosen = slides_of_split(load_cohort(cohort, slides, labels=labels), split, "validation", cohort)
+    rows = [{**row, "mpp": override_mpp or row["mpp"]} for row in chosen]
     reading = {name: options.pop(name) for name in ("tile_size", "batch_size", "num_workers")}
     calibration, failed = set_operating_point(
         load_network(model, **options), rows, out or Path(model), rule, sensitivity or specificity or 0.0,
@@ -75,17 +76,6 @@ def calibrate(
     print("\n".join(certainty(calibration)))
     print(f"{out or model} carries it; judge it on other slides with wsi-hf evaluate")
     return int(bool(failed))
-
-
-def _rows_of(cohort: Any, split: str | None, name: Path) -> Any:
-    """The slides of one split: those for validation, or of the only split that there is."""
-    splits = sorted(set(cohort["split"]))
-    chosen = split or ("validation" if "validation" in splits else splits[0] if len(splits) == 1 else None)
-    if chosen not in splits:
-        raise ValueError(
-            f"{name} has the splits {', '.join(splits)}; say with --split which of them the model was not trained on"
-        )
-    return cohort.select([row for row, of in enumerate(cohort["split"]) if of == chosen])
 
 
 def _copy_model(model: str, revision: str | None, out: Path) -> None:

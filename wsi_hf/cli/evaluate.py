@@ -8,6 +8,7 @@ import click
 
 from wsi_hf.cli.network import load_network, network_options
 from wsi_hf.cli.progress import progress_wanted
+from wsi_hf.cli.splits import slides_of_split
 
 
 @click.command(short_help="judge a model on a cohort as the CAMELYON16 challenge does")
@@ -20,7 +21,7 @@ from wsi_hf.cli.progress import progress_wanted
 @click.option("--model", help="a folder or a name on the Hub")
 @click.option("--out", type=Path, help="folder for the results; a stopped run goes on from what is there")
 @click.option("--tissue", type=click.Path(exists=True), help="a folder of masks called after the slides")
-@click.option("--split", default="test", type=click.Choice(("train", "validation", "test")))
+@click.option("--split", type=click.Choice(("train", "validation", "test")), help="(test, or the only one there is)")
 @click.option("--convention", default="challenge", type=click.Choice(("challenge", "release")), help="of FROC")
 @click.option("--detection-radius-um", default=187.0, help="no two are nearer")
 @click.option("--include-itc", is_flag=True, help="count lesions under 275 um, unlike the challenge")
@@ -43,7 +44,7 @@ def evaluate(
     model: str | None,
     out: Path | None,
     tissue: str | None,
-    split: str,
+    split: str | None,
     as_json: bool,
     mpp: float | None,
     override_mpp: float | None,
@@ -72,10 +73,7 @@ def evaluate(
 
     # a process that is done waits for the others, however long their slides take
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(days=7))
-    rows = load_cohort(cohort, slides, labels=labels)
-    rows = rows.select([row for row, name in enumerate(rows["split"]) if name == split])
-    if not len(rows):
-        raise ValueError(f"{cohort} has no {split} slides; choose another --split")
+    rows = slides_of_split(load_cohort(cohort, slides, labels=labels), split, "test", cohort)
     if given := {name: value for name, value in (("mpp", override_mpp), ("tissue", tissue)) if value is not None}:
         rows = Cohort.of([{**row, **given} for row in rows], rows.features, rows.info.dataset_name, rows.info.license)
     network = load_network(model, device or str(state.device), dtype, threads, revision)

@@ -58,8 +58,10 @@ def summary_lines(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             interval = f" ({ci95[0]:.3f}-{ci95[1]:.3f})" if ci95 and None not in ci95 else ""
             yield f"{name}\t{value}{interval}\tn = {figure['n']}"
     if "decision" in figures:
-        cut = "0.5 is the operating point" if figures["decision"]["calibrated"] else "not calibrated: 0.5 says little"
-        yield f"judged on: {figures['cohort']['split']} slides; {cut}"
+        split, cut = figures["cohort"]["split"], "not calibrated: 0.5 says little"
+        if figures["decision"]["calibrated"]:
+            cut = f"0.5 is the operating point{'' if split == 'test' else ', perhaps set on these very slides'}"
+        yield f"judged on: {split} slides; {cut}"
 
 
 def write_metrics(figures: dict[str, dict[str, object]], path: str | Path) -> None:

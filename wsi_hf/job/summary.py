@@ -46,6 +46,8 @@ def missing(slides: Slides) -> Iterator[str]:
     for number, label in enumerate(LABELS):
         if labels[number] < FEW:
             yield f"{labels[number]} {label} training slides are few; expect little from fewer than {FEW} of a class"
+    if min(labels[0], labels[1]) < FEW:
+        yield "with so few, calibrate a model that others trained: wsi-hf calibrate --model ... --cohort ... --out ..."
     watched = Counter(slides.validation["label"])
     if min(watched[0], watched[1]) < CALIBRATED:
         yield f"fewer than {CALIBRATED} validation slides of a class: the model will not be calibrated"

@@ -114,7 +114,7 @@ def _decision(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if decision["calibrated"] and calibration:
         counts = f"{calibration['n_benign']} benign and {calibration['n_malignant']} malignant slides"
         words.append(f"Rule: {calibration['rule']}; set on {counts}.")
-        if "validation" in figures["cohort"].get("split", ""):
+        if figures["cohort"].get("split") != "test":
             words.append("They may be those judged here: the figures at the operating point are then too good.")
     if count := decision["unlike_the_calibration"]:
         words.append(f"{count} slides are unlike the slides that the model was calibrated on.")
