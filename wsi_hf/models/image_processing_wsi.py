@@ -50,10 +50,16 @@ class WsiImageProcessor(PilBackend):
         return (images - mean) / std
 
     def post_process_semantic_segmentation(
-        self, outputs, target_sizes: list[tuple[int, int]] | None = None
+        self, outputs, target_sizes: list[tuple[int, int]] | None = None, shift: float = 0.0
     ) -> list[Tensor]:
-        """Class index of every pixel, one (H, W) tensor an image, resized to `target_sizes` (height, width)."""
-        logits = outputs.logits.float()  # (B, 2, h, w)
+        """Class index of every pixel, one (H, W) tensor an image, resized to `target_sizes` (height, width).
+
+        Args:
+            shift: the margin l1 - l0 at which class 1 begins: 0 is the network's own P = 0.5; a calibrated model's
+                operating point is `model.config.calibration["pixels"]["shift"]`.
+        """
+        begins = torch.tensor([0.0, shift], device=outputs.logits.device)
+        logits = outputs.logits.float() - begins[:, None, None]  # (B, 2, h, w)
         if target_sizes is None:
             return list(logits.argmax(1))
         resize = torch.nn.functional.interpolate
