@@ -1,5 +1,7 @@
 """A pre-trained encoder under a light decoder: of any family, frozen, fine-tuned or with adapters."""
 
+import json
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
@@ -12,6 +14,8 @@ from transformers import (
     DINOv3ViTConfig,
     ResNetConfig,
     SwinConfig,
+    TimmWrapperConfig,
+    TimmWrapperModel,
     ViTConfig,
     ViTImageProcessor,
     ViTModel,
@@ -19,7 +23,7 @@ from transformers import (
 
 from wsi_hf import Slide, WsiEncoderConfig, WsiEncoderForSegmentation, WsiImageProcessor, segment_slide
 from wsi_hf.inference.network import default_image_processor
-from wsi_hf.models.modeling_wsi_encoder import evenly_spaced
+from wsi_hf.models.encoders import evenly_spaced
 
 VIT = {"hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 32}
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
@@ -114,6 +118,33 @@ def test_a_published_encoder_brings_its_weights_and_its_colours(tmp_path, encode
     assert len(same) >= len(theirs) - 4  # but a pooler or a last norm
     processor = default_image_processor(model)
     assert (processor.mpp, list(processor.image_mean)) == (0.5, [0.7, 0.6, 0.7])
+
+
+TIMM = [("vit_tiny_patch16_224", {"init_values": 1e-5, "depth": 4}, 16), ("efficientnet_lite0", {}, 32)]
+
+
+@pytest.mark.parametrize(("architecture", "arguments", "alignment"), TIMM)
+def test_an_encoder_of_timm_brings_its_weights_and_its_colours(tmp_path, architecture, arguments, alignment):
+    pytest.importorskip("timm", reason="needs torchvision, which takes the place of the CPU build of torch")
+    published = TimmWrapperModel(TimmWrapperConfig(architecture=architecture, model_args=arguments))
+    published.save_pretrained(tmp_path / "encoder")
+    path = tmp_path / "encoder" / "config.json"
+    facts = json.loads(path.read_text()) | {"pretrained_cfg": {"mean": [0.7, 0.6, 0.7], "std": [0.2, 0.2, 0.2]}}
+    path.write_text(json.dumps(facts | {"model_args": {**arguments, "num_classes": 0}}))  # as on the Hub
+    model = WsiEncoderForSegmentation.from_encoder(tmp_path / "encoder", mpp=0.5, decoder_channels=8).eval()
+    assert model.config.alignment == alignment
+    assert list(model.config.image_mean) == [0.7, 0.6, 0.7]
+    theirs, ours = published.state_dict(), model.backbone.model.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    pixels = torch.randn(1, 3, 70, 45)
+    model.save_pretrained(tmp_path / "saved")
+    again = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        assert torch.equal(again(pixels).logits, model(pixels).logits)
+    if "init_values" in arguments:  # weights without their place would be dropped in silence
+        path.write_text(json.dumps(facts | {"model_args": {"depth": 4}}))
+        with pytest.raises(ValueError, match=r"ls1.gamma.*may lack model_args"):
+            WsiEncoderForSegmentation.from_encoder(tmp_path / "encoder")
 
 
 def test_a_slide_is_segmented_with_blended_tiles(synthetic_slide):

@@ -8,7 +8,7 @@ import click
 
 from wsi_hf.cli.network import load_network, network_options
 from wsi_hf.cli.progress import progress_wanted
-from wsi_hf.cli.splits import slides_of_split
+from wsi_hf.cli.slides import slides_of_split
 
 
 @click.command(short_help="judge a model on a cohort as the CAMELYON16 challenge does")

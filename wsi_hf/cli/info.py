@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsi_hf.cli.network import load_network, network_options
-from wsi_hf.cli.slide_paths import expanded, slides_argument
+from wsi_hf.cli.slides import expanded, slides_argument
 
 if TYPE_CHECKING:
     from wsi_hf.inference.network import PixelNetwork

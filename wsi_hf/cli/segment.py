@@ -8,7 +8,7 @@ import click
 
 from wsi_hf.cli.network import load_pipeline, network_options
 from wsi_hf.cli.progress import progress_wanted
-from wsi_hf.cli.slide_paths import expanded, slides_argument
+from wsi_hf.cli.slides import expanded, slides_argument
 
 
 @click.command(short_help="segment slides: maps, lesions, overlays, summaries")

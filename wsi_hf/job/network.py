@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, PreTr
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING
 
 from wsi_hf.inference.loading import AutoModelForSemanticSegmentation
+from wsi_hf.inference.network import default_image_processor
 from wsi_hf.job.options import JobArguments
 from wsi_hf.models.configuration_wsi_unet import WsiUNetConfig
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
@@ -54,6 +55,7 @@ def known_network(name: str, mpp: float) -> tuple[PreTrainedModel, WsiImageProce
         model = AutoModelForSemanticSegmentation.from_pretrained(name, **labels)
     else:
         model = on_encoder(name, config, mpp)
+        return model, default_image_processor(model)  # which has the encoder's colours
     return model, _image_processor(name, model, mpp)
 
 

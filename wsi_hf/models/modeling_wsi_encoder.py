@@ -10,15 +10,12 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers import initialization as init
-from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
 
 from .configuration_wsi_encoder import WsiEncoderConfig
+from .encoders import Encoder, choose_stages, encoder_of
 from .modeling_wsi_unet import WsiPreTrainedModel, WsiSegmentationOutput
-
-STAGES = 4
-"""Layers of a vision transformer that the decoder sees, evenly spaced."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -35,36 +32,6 @@ class ConvBlock(nn.Sequential):
         super().__init__(
             nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), ChannelNorm(channels_out), nn.GELU()
         )
-
-
-class TokenBackbone(nn.Module):
-    """A vision transformer without a backbone class of its own (ViT, as Phikon): its layers' tokens as maps."""
-
-    def __init__(self, config: PreTrainedConfig):
-        super().__init__()
-        self.model = AutoModel.from_config(config)
-        self.layers = evenly_spaced(config.num_hidden_layers)
-        self.channels = [config.hidden_size] * len(self.layers)
-        self.patch = config.patch_size
-
-    def forward(self, pixel_values: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps (B, C, H / patch, W / patch)."""
-        rows, columns = (side // self.patch for side in pixel_values.shape[2:])
-        outputs = self.model(pixel_values, interpolate_pos_encoding=True, output_hidden_states=True)
-        tokens = (outputs.hidden_states[layer][:, -rows * columns :] for layer in self.layers)
-        return [t.transpose(1, 2).unflatten(2, (rows, columns)) for t in tokens]
-
-
-class StageBackbone(nn.Module):
-    """An encoder of transformers' `AutoBackbone`: the maps of its `out_features`."""
-
-    def __init__(self, config: PreTrainedConfig):
-        super().__init__()
-        self.model = AutoBackbone.from_config(config)
-        self.channels = list(self.model.channels)
-
-    def forward(self, pixel_values: Tensor) -> list[Tensor]:
-        return list(self.model(pixel_values).feature_maps)
 
 
 class WsiDecoder(nn.Module):
@@ -103,7 +70,7 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
         super().__init__(config)
         self.name_classes()
         of_encoder = cast(PreTrainedConfig, config.backbone_config)
-        self.backbone = (StageBackbone if _is_backbone(of_encoder) else TokenBackbone)(of_encoder)
+        self.backbone: Encoder = encoder_of(of_encoder)
         self.decoder = WsiDecoder(self.backbone.channels, config.decoder_channels, config.pixel_channels)
         self.classifier = nn.Conv2d(config.pixel_channels, 2, 1)
         self.post_init()
@@ -118,14 +85,10 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
             settings: of `WsiEncoderConfig`: mpp, freeze_encoder, lora_rank and the others. Colours are the encoder's.
         """
         of_encoder = AutoConfig.from_pretrained(encoder)
-        if _is_backbone(of_encoder):
-            _choose_stages(of_encoder)
+        choose_stages(of_encoder)
         config = WsiEncoderConfig(backbone_config=of_encoder, **(_colours(encoder) | settings))
         model = cls(config)
-        target = model.backbone.model
-        weights = type(target).from_pretrained(encoder, config=of_encoder).state_dict()
-        names = {name.replace(".base_layer.", "."): name for name in target.state_dict()}  # adapters may wrap layers
-        target.load_state_dict({names[name]: tensor for name, tensor in weights.items()}, strict=False)
+        model.backbone.load(encoder, of_encoder)
         return model
 
     def forward(
@@ -191,31 +154,15 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
             init.zeros_(module.bias)
 
 
-def evenly_spaced(layers: int, count: int = STAGES) -> list[int]:
-    """`count` of the layers 1..layers, the last among them: 12 -> 3, 6, 9, 12."""
-    count = min(count, layers)
-    return [round((i + 1) * layers / count) for i in range(count)]
-
-
-def _is_backbone(config: PreTrainedConfig) -> bool:
-    return config.model_type in MODEL_FOR_BACKBONE_MAPPING_NAMES
-
-
-def _choose_stages(config: PreTrainedConfig) -> None:
-    """Where the encoder's configuration names its last stage alone, which is the default, take more of them."""
-    if len(config.out_features) == 1:
-        layers = len(config.stage_names) - 1
-        stages = range(1, layers + 1) if layers < 6 else evenly_spaced(layers)
-        config.out_features = [config.stage_names[i] for i in stages]
-
-
 def _colours(encoder: str | os.PathLike) -> dict[str, Any]:
     """Mean and deviation that an encoder was trained with; none where its folder has no image processor."""
     try:
         processor = AutoImageProcessor.from_pretrained(encoder)
     except (OSError, ValueError):
         return {}
-    return {"image_mean": list(processor.image_mean), "image_std": list(processor.image_std)}
+    timm = getattr(processor, "data_config", None)
+    mean, std = (timm["mean"], timm["std"]) if timm else (processor.image_mean, processor.image_std)
+    return {"image_mean": list(mean), "image_std": list(std)}
 
 
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from wsi_hf.cli.splits import slides_of_split
+from wsi_hf.cli.slides import slides_of_split
 from wsi_hf.evaluation.summary import summary_lines
 
 TABLE = Path("slides.csv")
