@@ -13,7 +13,7 @@ from wsi_hf.hub.run_files import MODEL_CODE, published_files
 
 from .hub_server import HubServer
 
-UNET_CODE = set(MODEL_CODE) - {"configuration_wsi_encoder.py", "modeling_wsi_encoder.py", "glass.py"}
+UNET_CODE = set(MODEL_CODE) - {"configuration_wsi_encoder.py", "encoders.py", "modeling_wsi_encoder.py", "glass.py"}
 """What the U-Net imports; of the other files nothing travels with it."""
 EVERYTHING = {
     "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "metrics.json", "training_args.json",
