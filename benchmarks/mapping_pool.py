@@ -2,13 +2,14 @@
 
     python benchmarks/mapping_pool.py --cohort COHORT [--filters 16] [--depth 3] [--slides 16] [--turns 3]
 
-A round of so many slides is handed over to mappers that run already, `wsi-hf map` with one torch thread each; the table
+A round of so many slides is handed over to mappers that run already, `wsi-hf map` pinned to a core each; the table
 gives the best of the turns, one mapper and two in turn. Reading alone: the same tiles through one reading thread and
 through two, no network. Pixels: how many are computed for those of tissue, margins apart. It takes as many idle
 cores as there are mappers.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,11 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from wsi_hf import Slide, WsiImageProcessor, WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.inference.network import PixelNetwork
+from wsi_hf.inference.reading import TileReader
 from wsi_hf.inference.streaming import TileStream
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.joining import alive, open_training
@@ -91,6 +91,8 @@ def mapping(run: Path, mappers: int) -> Iterator[None]:
     lease = open_training(run / "_mapping")
     command = [sys.executable, "-m", "wsi_hf.cli", "map", str(run), "--device", "cpu", "--wait", "0"]
     processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(mappers)]
+    for process, core in zip(processes, sorted(os.sched_getaffinity(0)), strict=False):
+        os.sched_setaffinity(process.pid, {core})
     try:
         while len(alive(run / "_mapping", Watch())) < mappers:
             time.sleep(0.1)
@@ -137,13 +139,18 @@ def read_all(
 ) -> float:
     """Megapixels of tiles that so many threads read a second, from cold caches of decoded tiles."""
     configure_handles(cache_bytes=2**26)
-    torch.set_num_threads(1)
-    network, pixels, begun = PixelNetwork(model, image_processor), 0, time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        for stream in streams(settings, network, pool, 1 + threads):
-            pixels += sum(read.tile.width_px * read.tile.height_px for read in stream._contained())
+    network, work = PixelNetwork(model, image_processor), []
+    with ThreadPoolExecutor(1) as pool:
+        for stream in streams(settings, network, pool, 1):
             stream.close()
-    return pixels / 1e6 / (time.perf_counter() - begun)
+            slide = Slide(stream._reads.reader.slide.path)
+            reader = TileReader(slide, stream.grid, network.margin, network.mpp, stream.tiles, network.alignment)
+            work += [(reader, tile) for tile in stream.tiles]
+    configure_handles(cache_bytes=2**26)
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda pair: pair[0].read(pair[1]).damages, work))
+    return sum(tile.width_px * tile.height_px for _, tile in work) / 1e6 / (time.perf_counter() - begun)
 
 
 if __name__ == "__main__":
