@@ -19,11 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from wsi_hf import Slide, WsiImageProcessor, WsiTrainingArguments, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.inference.network import PixelNetwork
 from wsi_hf.inference.reading import TileReader
-from wsi_hf.inference.streaming import TileStream
+from wsi_hf.inference.streaming import parts
+from wsi_hf.inference.tiling import TileGrid
 from wsi_hf.mapping.first_maps import prepare
 from wsi_hf.mapping.joining import alive, open_training
 from wsi_hf.mapping.lease import Watch
@@ -52,8 +55,9 @@ def main() -> None:
         Path(settings.folder).mkdir(parents=True, exist_ok=True)
         settings.save()
         prepare(settings)
-        computed, tissue = pixels_of(settings, PixelNetwork(model, image_processor))
-        reading = {threads: read_all(settings, model, image_processor, threads) for threads in (1, 2, 1, 2)}
+        network = PixelNetwork(model, image_processor)
+        computed, tissue = pixels_of(settings, network)
+        seconds_read = [[read_all(settings, network, threads) for threads in (1, 2)] for _ in range(args.turns)]
         rounds = iter(range(99))
         for _ in range(args.turns):
             for mappers in rates:
@@ -66,23 +70,22 @@ def main() -> None:
     print(f"\n{args.slides} slides: {computed / 1e6:.1f} Mpx computed, {tissue / computed:.2f} of them tissue\n")
     print("| | Mpx/s | over one |\n|---|---|---|")
     print(f"| one mapper | {one:.2f} | 1 |\n| two mappers | {two:.2f} | {two / one:.2f} |")
-    for threads, rate in reading.items():
-        print(f"| reading alone, {threads} thread{'s' * (threads > 1)} | {rate:.1f} | {rate / reading[1]:.2f} |")
+    one, two = (computed / 1e6 / min(turns) for turns in zip(*seconds_read, strict=True))
+    print(
+        f"| reading alone, one thread | {one:.1f} | 1 |\n| reading alone, two threads | {two:.1f} | {two / one:.2f} |"
+    )
     print("\nall turns:", {mappers: [round(rate, 2) for rate in of] for mappers, of in rates.items()})
 
 
 def settings_of(args: argparse.Namespace, run: Path) -> MappingSettings:
     rows = load_cohort(args.cohort)
-    chosen = [index for label in (0, 1) for index in by_label(rows["label"], label)[: args.slides // 2]]
+    by_label = [[index for index, of in enumerate(rows["label"]) if of == label] for label in (0, 1)]
+    chosen = [index for indices in by_label for index in indices[: args.slides // 2]]
     training = WsiTrainingArguments(
         output_dir=str(run), mapping_tile_size=args.tile_size, slides_per_round=args.slides, cpu_threads=1,
         use_cpu=True,
     )  # fmt: skip
     return mapping_settings(training, training_slides(rows.select(chosen)), args.mpp, run / "_mapping")
-
-
-def by_label(labels: list[int], label: int) -> list[int]:
-    return [index for index, of in enumerate(labels) if of == label]
 
 
 @contextmanager
@@ -112,45 +115,34 @@ def map_round(settings: MappingSettings, model: WsiUNetForSegmentation, number: 
     return time.perf_counter() - begun
 
 
-def streams(
-    settings: MappingSettings, network: PixelNetwork, pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[TileStream]:
+def readers(settings: MappingSettings, network: PixelNetwork) -> Iterator[tuple[TileReader, np.ndarray]]:
+    """Of each slide what reads the tiles that a mapper computes, and its tissue."""
     for info in settings.slides:
-        tissue = settings.store.load_map(default_file(info)).tissue()
-        yield TileStream(
-            network, Slide(info.path, mpp=info.mpp), tissue, settings.tile_size, pool, ahead=ahead,
-            cell_px=settings.map_stride,
-        )  # fmt: skip
+        slide, tissue = Slide(info.path, mpp=info.mpp), settings.store.load_map(default_file(info)).tissue()
+        size, stride = slide.size_px(network.mpp), settings.map_stride
+        grid = TileGrid.cover(size, settings.tile_size, network.alignment, stride)
+        tiles = parts(network, grid, tissue)
+        yield TileReader(slide, grid, network.margin, network.mpp, tiles, network.alignment), tissue
 
 
 def pixels_of(settings: MappingSettings, network: PixelNetwork) -> tuple[int, int]:
     """(pixels computed, of them tissue) of all slides, margins apart."""
-    computed = tissue = 0
-    with ThreadPoolExecutor(1) as pool:
-        for stream in streams(settings, network, pool, 1):
-            computed += sum(part.width_px * part.height_px for part in stream.tiles)
-            tissue += sum(int(stream.grid.tissue_of(part, stream.mask).sum()) for part in stream.tiles)
-            stream.close()
-    return computed, tissue
+    computed = of_tissue = 0
+    for reader, tissue in readers(settings, network):
+        computed += sum(tile.width_px * tile.height_px for tile in reader.tiles)
+        of_tissue += sum(int(reader.grid.tissue_of(tile, tissue).sum()) for tile in reader.tiles)
+    return computed, of_tissue
 
 
-def read_all(
-    settings: MappingSettings, model: WsiUNetForSegmentation, image_processor: WsiImageProcessor, threads: int
-) -> float:
-    """Megapixels of tiles that so many threads read a second, from cold caches of decoded tiles."""
-    configure_handles(cache_bytes=2**26)
-    network, work = PixelNetwork(model, image_processor), []
-    with ThreadPoolExecutor(1) as pool:
-        for stream in streams(settings, network, pool, 1):
-            stream.close()
-            slide = Slide(stream._reads.reader.slide.path)
-            reader = TileReader(slide, stream.grid, network.margin, network.mpp, stream.tiles, network.alignment)
-            work += [(reader, tile) for tile in stream.tiles]
+def read_all(settings: MappingSettings, network: PixelNetwork, threads: int) -> float:
+    """Seconds that so many threads take to read all tiles, from cold caches of decoded ones."""
+    work = [(reader, tile) for reader, _ in readers(settings, network) for tile in reader.tiles]
     configure_handles(cache_bytes=2**26)
     begun = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda pair: pair[0].read(pair[1]).damages, work))
-    return sum(tile.width_px * tile.height_px for _, tile in work) / 1e6 / (time.perf_counter() - begun)
+        for _ in pool.map(lambda pair: pair[0].read(pair[1]).damages, work):
+            pass
+    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

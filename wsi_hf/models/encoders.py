@@ -26,11 +26,9 @@ class Encoder(nn.Module):
     def load(self, source: str | os.PathLike, config: PreTrainedConfig) -> dict[str, Any]:
         """Take the weights of a folder or repository; give what transformers says of them."""
         loaded, info = type(self.model).from_pretrained(source, config=config, output_loading_info=True)
-        names = {
-            name.replace(".base_layer.", "."): name for name in self.model.state_dict()
-        }  # adapters may wrap layers
-        weights = {names[name]: tensor for name, tensor in loaded.state_dict().items()}
-        nn.Module.load_state_dict(self.model, weights, strict=False)
+        places = {name.replace(".base_layer.", "."): name for name in self.model.state_dict()}  # adapters wrap layers
+        weights = {places[name]: tensor for name, tensor in loaded.state_dict().items()}
+        self.model.load_state_dict(weights, strict=False)
         return info
 
 
