@@ -70,6 +70,12 @@ def test_each_slide_has_its_own_figures():
     assert benign.dice == 0.0  # something was predicted
 
 
+def test_dice_without_any_tumour_is_undefined():
+    result = collected([("a", P, np.zeros_like(TRUTH))], threshold=0.4).result(0)
+    assert np.isnan([result.dice.value, *result.dice.ci95]).all()
+    assert result.slides["a"].dice == 0.0  # of a benign slide by itself: something was predicted
+
+
 def test_dice_over_malignant_slides_leaves_benign_ones_out():
     slides = list(random_slides(4))
     result = collected(slides).result(20)

@@ -162,5 +162,8 @@ def _dice(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 def _dice_estimate(
     confusion: NDArray[np.int64], resamples: NDArray[np.int64], n: int, counts: dict[str, int | float]
 ) -> Estimate:
+    """Dice of all slides together; NaN where none of them has a pixel of tumour, however much is predicted."""
+    if not confusion[:, 1].any():
+        return Estimate(np.nan, (np.nan, np.nan), n, counts)
     resampled = np.einsum("rs,stp->rtp", resamples, confusion)
     return Estimate(float(_dice(confusion.sum(axis=0))), percentile_interval(_dice(resampled)), n, counts)

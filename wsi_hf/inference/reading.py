@@ -67,8 +67,9 @@ class TileReader:
     def read(self, tile: Tile) -> ReadTile:
         left, top, width, height = self._window(tile)
         pixels, damages = np.empty((height, width, 3), np.uint8), []
-        for x, y in self._corners(tile):
-            block, bad = self._block(x, y)
+        blocks = [(corner, self._block(*corner)) for corner in self._corners(tile)]  # other threads' are waited for last
+        for (x, y), future in blocks:
+            block, bad = future.result()
             _paste(pixels, block, x - left, y - top)
             damages += [self._damage(*spot) for spot in bad]
         return ReadTile(tile, pixels, damages)
@@ -87,8 +88,8 @@ class TileReader:
         rows = range(top // BLOCK_PX * BLOCK_PX, top + height, BLOCK_PX)
         return [(x, y) for y in rows for x in range(left // BLOCK_PX * BLOCK_PX, left + width, BLOCK_PX)]
 
-    def _block(self, x: int, y: int) -> ContainedRead:
-        """A block from the cache; the thread that asks first reads it, others wait for it."""
+    def _block(self, x: int, y: int) -> Future[ContainedRead]:
+        """A block of the cache; the thread that asks first reads it."""
         with self._lock:
             future, mine = self._blocks.get((x, y)), False
             if future is None:
@@ -105,7 +106,7 @@ class TileReader:
             except BaseException as error:
                 future.set_exception(error)
                 raise
-        return future.result()
+        return future
 
     def _damage(self, x: int, y: int, reason: str) -> Damage:
         """An unreadable spot and all pixels whose surroundings it belongs to, within the slide."""
