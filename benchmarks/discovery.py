@@ -16,9 +16,9 @@ import torch
 from tqdm import tqdm
 
 from wsi_hf.cohorts.camelyon16 import load_cohort
-from wsi_hf.mapping import discriminant, tissue_kinds
-from wsi_hf.mapping.tissue_kinds import BLOCK_PX, background, texture
-from wsi_hf.mapping.tissue_statistics import MARGIN_BLOCKS, statistics
+from wsi_hf.mapping.discovery import discriminant, tissue_kinds
+from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX, background, texture
+from wsi_hf.mapping.discovery.tissue_statistics import MARGIN_BLOCKS, statistics
 from wsi_hf.slides.annotations import rasterize, read_asap
 from wsi_hf.slides.slide import Slide
 from wsi_hf.slides.tissue import find_tissue

@@ -34,7 +34,8 @@ def main() -> None:
         if not annotation:
             return tissue_mask(slide, tissue)
         shape = tuple(-(-size // CELL_UM) for size in slide.size_px(1.0)[::-1])
-        return rasterize(read_asap(annotation), shape, CELL_UM / slide.mpp)
+        tumour = rasterize(read_asap(annotation), shape, CELL_UM / slide.mpp)
+        return tumour if tumour.any() else tissue_mask(slide, tissue)
 
     wsi_hf.mapping.first_maps.tissue_mask = tumour_or_tissue  # where patches may lie
     sys.argv += ["--dynamic_sampling", "False"]

@@ -63,6 +63,7 @@ def test_only_mapping_joins_inference_to_sampling():
         "mapper.py",
         "slide_queue.py",
         "first_maps.py",
+        "windows.py",
         "trainer.py",
         "slide_evaluation.py",
     }

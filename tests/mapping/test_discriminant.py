@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_hf.mapping.discriminant import malignancy
-from wsi_hf.mapping.tissue_kinds import BLOCK_PX
-from wsi_hf.mapping.tissue_statistics import MARGIN_BLOCKS, statistics
+from wsi_hf.mapping.discovery.discriminant import malignancy
+from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX
+from wsi_hf.mapping.discovery.tissue_statistics import MARGIN_BLOCKS, statistics
 
 LABELS = np.repeat([0, 1], 30)
 

@@ -11,7 +11,8 @@ from datasets import Dataset
 from PIL import Image
 
 from tests.training.conftest import assert_equal, make_trainer, weights
-from wsi_hf.mapping.first_maps import _centres, _raise, prepare
+from wsi_hf.mapping.discovery.windows import centres
+from wsi_hf.mapping.first_maps import _raise, prepare
 from wsi_hf.slides.pyramid import write_pyramid
 
 SIDE, BLOB = 256, slice(96, 160)
@@ -97,7 +98,7 @@ def test_slides_of_any_size_keep_their_tissue(tmp_path):
         probability_map = settings.store.load_map(entry.file)
         assert probability_map.tissue().all()
         cells, elsewhere = probability_map.size_px[0] * probability_map.size_px[1], 0.2
-        _raise(settings, entry, np.full(_centres(settings, probability_map).shape[0], 0.9), elsewhere)
+        _raise(settings, entry, np.full(centres(settings, probability_map).shape[0], 0.9), elsewhere)
         again = settings.store.load_map(entry.file)
         assert again.tissue().all()
         assert again.sum_q == pytest.approx(cells / 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_hf.mapping.tissue_kinds import BLOCK_PX, attainable, background, enrichment, malignancy, texture
+from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX, attainable, background, enrichment, malignancy, texture
 
 
 def noise(rows: int, columns: int) -> torch.Tensor:

@@ -67,7 +67,9 @@ class TileReader:
     def read(self, tile: Tile) -> ReadTile:
         left, top, width, height = self._window(tile)
         pixels, damages = np.empty((height, width, 3), np.uint8), []
-        blocks = [(corner, self._block(*corner)) for corner in self._corners(tile)]  # other threads' are waited for last
+        blocks = [
+            (corner, self._block(*corner)) for corner in self._corners(tile)
+        ]  # other threads' are waited for last
         for (x, y), future in blocks:
             block, bad = future.result()
             _paste(pixels, block, x - left, y - top)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +12,13 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from wsi_hf.inference.reading import TileReader
-from wsi_hf.inference.tiling import Tile, TileGrid
 from wsi_hf.inference.tissue import tissue_cell, tissue_mask
-from wsi_hf.mapping import discriminant, tissue_kinds, tissue_statistics
-from wsi_hf.mapping.discovery_picture import draw_discovery
+from wsi_hf.mapping.discovery.finders import finder_of
+from wsi_hf.mapping.discovery.picture import draw_discovery
+from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX, attainable, background
+from wsi_hf.mapping.discovery.windows import blocks_of, centres, describe, samples, window_grid
 from wsi_hf.mapping.mapper import MappingSettings
 from wsi_hf.mapping.slide_queue import default_file
-from wsi_hf.mapping.tissue_kinds import BLOCK_PX, attainable, background
 from wsi_hf.sampling.map_store import MapEntry, Round
 from wsi_hf.sampling.patch_dataset import TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
@@ -30,19 +28,16 @@ from wsi_hf.slides.slide import Slide, SlideError
 
 logger = logging.getLogger(__name__)
 
-FINDERS = {
-    "kinds": (tissue_kinds.texture, 1, True, tissue_kinds.malignancy),
-    "discriminant": (tissue_statistics.statistics, tissue_statistics.MARGIN_BLOCKS, False, discriminant.malignancy),
-}
-"""How windows are described, the margin in blocks which that takes, whether relative to the slide's median (which moves
-with the tumour: a discriminant is blind after that), and how their Q is found."""
 WITHOUT_TISSUE = "leave it out, give it a mask (column tissue), or train anywhere on the slides (--tissue none)"
 WINDOWS = "windows"
 """Where descriptions of the tissue lie meanwhile."""
 
 
-def prepare(settings: MappingSettings) -> None:
+def prepare(settings: MappingSettings, device: torch.device | str = "cpu") -> None:
     """Find the tissue of every slide, and the kinds of tissue where rounds shall follow them; publish it as round -1.
+
+    Args:
+        device: where a pre-trained encoder runs, if one describes the tissue.
 
     Raises:
         SlideError: slides that cannot be read; all of them are named.
@@ -60,16 +55,18 @@ def prepare(settings: MappingSettings) -> None:
     for stale in (_facts(settings), _picture(settings)):
         stale.unlink(missing_ok=True)
     entries = [store.save_map(result, -1) for result in results]
-    discovered = discover(settings, entries) if settings.discovery_rounds else None
+    discovered = discover(settings, entries, device) if settings.discovery_rounds else None
     store.publish(-1, Round(entries))
     if discovered:
         _tell(settings, entries, *discovered)
 
 
-def discover(settings: MappingSettings, entries: list[MapEntry]) -> tuple[list[np.ndarray], int] | None:
+def discover(
+    settings: MappingSettings, entries: list[MapEntry], device: torch.device | str = "cpu"
+) -> tuple[list[np.ndarray], int] | None:
     """Raise Q in the first maps where tissue is of a kind that malignant slides hold more of.
 
-    See `tissue_kinds` and `discriminant`. What steers the choice of slides, the sum of Q, stays as it is.
+    See `discovery`. What steers the choice of slides, the sum of Q, stays as it is.
 
     Returns:
         Q of each slide's windows, (n,), and how many kinds were found; None if none was.
@@ -80,16 +77,20 @@ def discover(settings: MappingSettings, entries: list[MapEntry]) -> tuple[list[n
             "discovery needs a dozen slides of each class and alpha > 0: the first patches are drawn uniformly"
         )
         return None
+    finder = finder_of(settings.discovery, settings.mpp, settings.discovery_encoder, device)
+    finder.look_at(lambda: samples(settings, entries, finder))
     folder, numbers = Path(settings.folder) / WINDOWS, range(len(entries))
     folder.mkdir(exist_ok=True)
     try:
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
             described = pool.map(
-                lambda n: retried(lambda: _describe(settings, n, entries[n], folder), settings.slides[n].slide_id),
+                lambda n: retried(
+                    lambda: describe(settings, n, entries[n], folder, finder), settings.slides[n].slide_id
+                ),
                 numbers,
             )
             features = list(tqdm(described, desc="Describing tissue", total=len(entries), unit="slide"))
-        q, found = FINDERS[settings.discovery][3](features, labels, settings.seed)
+        q, found = finder.malignancy(features, labels, settings.seed)
         del features
     finally:
         shutil.rmtree(folder)
@@ -120,11 +121,11 @@ def _tell(settings: MappingSettings, entries: list[MapEntry], q: list[np.ndarray
         *(found, 100 * shares[1], 100 * shares[0], _picture(settings)),
     )
 
-    def centres(slide: int) -> np.ndarray:
-        return _centres(settings, settings.store.load_map(entries[slide].file))
+    def centres_of(slide: int) -> np.ndarray:
+        return centres(settings, settings.store.load_map(entries[slide].file))
 
     try:
-        draw_discovery(settings, centres, q, _picture(settings))
+        draw_discovery(settings, centres_of, q, _picture(settings))
     except (SlideError, OSError) as error:
         logger.warning("%s cannot be drawn: %s", _picture(settings), error)
 
@@ -137,26 +138,6 @@ def _picture(settings: MappingSettings) -> Path:
     return Path(settings.folder).parent / "discovery.png"
 
 
-def _describe(settings: MappingSettings, number: int, entry: MapEntry, folder: Path) -> np.ndarray:
-    """What a slide's windows look like, (n, F); kept on the disk, float16."""
-    info, tissue = settings.slides[number], settings.store.load_map(entry.file).tissue()
-    slide = Slide(info.path, mpp=info.mpp)
-    grid = _grid(settings, slide.size_px(settings.mpp))
-    describe, margin, relative, _ = FINDERS[settings.discovery]
-    reader, parts, damages = TileReader(slide, grid, margin * BLOCK_PX, settings.mpp, grid.tiles(tissue)), [], 0
-    for read in map(reader.read, reader.tiles):
-        parts.append(describe(torch.from_numpy(read.pixels)).numpy()[_blocks(grid, read.tile, tissue)])
-        damages += len(read.damages)
-    if damages:
-        logger.warning("%s: %d spots cannot be read and count as white", info.slide_id, damages)
-    windows = np.concatenate(parts)
-    if not len(windows):
-        return windows
-    path = folder / f"{number}.npy"
-    np.save(path, (windows - np.median(windows, axis=0) if relative else windows).astype(np.float16))
-    return np.load(path, mmap_mode="r")
-
-
 def _raise(settings: MappingSettings, entry: MapEntry, q: np.ndarray, elsewhere: float) -> None:
     """Make a slide's first map again, with the Q of its windows, (n,), in the order of `_describe`."""
     old, start = settings.store.load_map(entry.file), 0
@@ -165,9 +146,9 @@ def _raise(settings: MappingSettings, entry: MapEntry, q: np.ndarray, elsewhere:
         old.slide_id, old.size_px, old.mpp, tissue, settings.alpha, settings.map_stride, settings.tile_size, -1,
         settings.map_stride,
     )  # fmt: skip
-    grid = _grid(settings, old.size_px)
+    grid = window_grid(settings, old.size_px)
     for tile in grid.tiles(tissue):
-        blocks = _blocks(grid, tile, tissue)
+        blocks = blocks_of(grid, tile, tissue)
         values = np.full(blocks.shape, elsewhere)
         values[blocks] = q[start : start + blocks.sum()]
         start += int(blocks.sum())
@@ -176,29 +157,6 @@ def _raise(settings: MappingSettings, entry: MapEntry, q: np.ndarray, elsewhere:
     settings.store.save_map(
         dataclasses.replace(builder.finish(), sum_q=old.sum_q, largest_margin=old.largest_margin), -1
     )
-
-
-def _centres(settings: MappingSettings, probability_map: ProbabilityMap) -> np.ndarray:
-    """Where a slide's windows lie, (n, 2) as (x, y) in model pixels, in the order of `_describe`."""
-    tissue, grid = probability_map.tissue(), _grid(settings, probability_map.size_px)
-    parts = [
-        (np.argwhere(_blocks(grid, tile, tissue))[:, ::-1] + 0.5) * BLOCK_PX + (tile.x_px, tile.y_px)
-        for tile in grid.tiles(tissue)
-    ]
-    return np.concatenate(parts)
-
-
-def _grid(settings: MappingSettings, size_px: tuple[int, int]) -> TileGrid:
-    alignment = math.lcm(BLOCK_PX, settings.map_stride)
-    return TileGrid.cover(size_px, settings.tile_size, alignment, settings.map_stride)
-
-
-def _blocks(grid: TileGrid, tile: Tile, tissue: np.ndarray) -> np.ndarray:
-    """Which blocks of a tile have their centre on tissue, bool (rows, columns)."""
-    width, height = grid.tile_px
-    inside = np.zeros((height, width), bool)
-    inside[: tile.height_px, : tile.width_px] = grid.tissue_of(tile, tissue)
-    return inside[BLOCK_PX // 2 :: BLOCK_PX, BLOCK_PX // 2 :: BLOCK_PX]
 
 
 def _first_map_or_error(settings: MappingSettings, info: TrainingSlide) -> ProbabilityMap | Exception:

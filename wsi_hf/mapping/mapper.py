@@ -56,6 +56,7 @@ class MappingSettings:
     error_mass: bool = True
     discovery_rounds: int = 0
     discovery: str = "kinds"
+    discovery_encoder: str = ""
     dtype: str = "float32"
     reading_threads: int = 0
 

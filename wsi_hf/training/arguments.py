@@ -20,15 +20,13 @@ class WsiTrainingArguments(TrainingArguments):
     """TrainingArguments plus the paper's hyper-parameters; every default is the paper's unless marked."""
 
     eta: float | None = field(
-        default=None,
-        metadata={"help": "percent of pixels that vote for malignant; default: the model's own (paper: 50)"},
+        default=None, metadata={"help": "percent of pixels that vote for malignant; default: the model's (paper: 50)"}
     )
     beta_0: float = field(default=0.0, metadata={"help": "beta of the benign class (paper: 0)"})
     beta_1: float = field(default=1.0, metadata={"help": "beta of the malignant class (paper: 1; 0 = cross-entropy)"})
     beta_1_warmup_start: int = field(default=0, metadata={"help": "step at which beta_1 begins to rise from 0"})
     beta_1_warmup_steps: int = field(
-        default=0,
-        metadata={"help": "steps over which beta_1 then rises to its value (not in the paper)"},
+        default=0, metadata={"help": "steps over which beta_1 then rises to its value (not in the paper)"}
     )
     alpha: float = field(default=2.0, metadata={"help": "patches are centred on pixels drawn with Q^alpha (paper: 2)"})
     patch_size: int = field(default=256, metadata={"help": "side of a patch in model pixels (not in the paper)"})
@@ -62,6 +60,13 @@ class WsiTrainingArguments(TrainingArguments):
         metadata={
             "help": "how the first maps are made: 'kinds': clusters of texture; 'discriminant': a linear discriminant "
             "on more of it, which finds what clusters cannot tell apart (not in the paper)"
+        },
+    )
+    discovery_encoder: str | None = field(
+        default=None,
+        metadata={
+            "help": "with 'discriminant': folder or repository of a pre-trained encoder that describes tissue in place "
+            "of textures, which finds far rarer tumour; as for --model (not in the paper)"
         },
     )
     pixel_loss: float = field(
@@ -164,23 +169,18 @@ class WsiTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} is one of {', '.join(filter(None, choices))}; got {getattr(self, name)!r}")
         if self.tissue not in ("auto", "none") and not os.path.exists(self.tissue):
             raise ValueError(f"tissue is one of auto, none, or a folder of masks; got {self.tissue!r}")
-        if self.discovery_steps < 0:
-            raise ValueError(f"discovery_steps must not be negative; got {self.discovery_steps}")
-        if not 0 <= self.pixel_loss <= 1:
-            raise ValueError(f"pixel_loss is a share, from 0 to 1; got {self.pixel_loss}")
-        if self.alpha < 0:
-            raise ValueError(f"alpha must not be negative; got {self.alpha}")
-        if self.glass_weight < 0 or not 0 <= self.glass_share <= 1:
-            raise ValueError(
-                f"glass_weight must not be negative and glass_share is a share, from 0 to 1; got {self.glass_weight} "
-                f"and {self.glass_share}"
-            )
+        if self.discovery_encoder and self.discovery != "discriminant":
+            raise ValueError(f"discovery_encoder goes with --discovery discriminant, not {self.discovery}")
+        for name in ("alpha", "discovery_steps", "glass_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        for name in ("pixel_loss", "glass_share", "max_lost_slides"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share, from 0 to 1; got {getattr(self, name)}")
         if self.mapping_tile_size % self.map_stride:
             raise ValueError(
                 f"mapping_tile_size {self.mapping_tile_size} must be a multiple of map_stride {self.map_stride}"
             )
-        if not 0 <= self.max_lost_slides <= 1:
-            raise ValueError(f"max_lost_slides is a share, from 0 to 1; got {self.max_lost_slides}")
         if self.slides_per_round < 2 and self.slides_per_round != 0:
             raise ValueError(f"slides_per_round is at least 2, or 0 for as many as fit; got {self.slides_per_round}")
         if self.mapping == "ranks":

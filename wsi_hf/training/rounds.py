@@ -32,7 +32,7 @@ class RoundCallback(TrainerCallback):
         if args.process_index == 0:
             begin_folder(run.settings, self.checkpoint)
             save_architecture(model, processing_class, run.settings.folder)
-            prepare(run.settings)
+            prepare(run.settings, args.device)
         PartialState().wait_for_everyone()
         run.patches.forget_maps()
         run.lost_slides.reasons = store.newest().lost

@@ -76,7 +76,8 @@ def mapping_settings(
         max_epochs_unmapped=args.max_epochs_unmapped, steps_per_round=args.steps_per_round,
         tissue=args.tissue, seed=args.seed, threads=args.threads, error_mass=args.error_mass,
         discovery_rounds=-(-args.discovery_steps // args.steps_per_round) if args.dynamic_sampling else 0,
-        discovery=args.discovery, dtype=args.mapping_dtype or "float32", reading_threads=args.mapping_threads,
+        discovery=args.discovery, discovery_encoder=args.discovery_encoder or "",
+        dtype=args.mapping_dtype or "float32", reading_threads=args.mapping_threads,
     )  # fmt: skip
 
 

@@ -123,7 +123,8 @@ def _first_maps_of_lost(settings: MappingSettings, checkpoint: Path | None) -> s
 
 def _first_map_facts(settings: MappingSettings) -> dict[str, Any]:
     """What first maps are made of, as JSON."""
-    kinds = [[slide.label for slide in settings.slides], settings.alpha, settings.seed, settings.discovery]
+    finder = [settings.discovery, settings.discovery_encoder]
+    kinds = [[slide.label for slide in settings.slides], settings.alpha, settings.seed, *finder]
     facts = {
         "settings": [settings.mpp, settings.map_stride, settings.tile_size, settings.tissue, settings.alpha],
         "kinds": kinds if settings.discovery_rounds else None,

@@ -14,9 +14,10 @@ MANIFEST = "manifest.json"
 
 COMPUTED = (
     "seed", "alpha", "patch_size", "dynamic_sampling", "draw_from", "shuffle_buffer", "steps_per_round",
-    "slides_per_round", "discovery_steps", "discovery", "max_epochs_unmapped", "error_mass", "map_stride",
-    "mapping_tile_size", "tissue", "beta_0", "beta_1", "beta_1_warmup_start", "beta_1_warmup_steps", "augment_rotate",
-    "augment_mirror", "augment_elastic_px", "augment_stain", "augment_colour", "glass_weight", "glass_share",
+    "slides_per_round", "discovery_steps", "discovery", "discovery_encoder", "max_epochs_unmapped", "error_mass",
+    "pixel_loss", "map_stride", "mapping_tile_size", "tissue", "beta_0", "beta_1", "beta_1_warmup_start",
+    "beta_1_warmup_steps", "augment_rotate", "augment_mirror", "augment_elastic_px", "augment_stain",
+    "augment_colour", "glass_weight", "glass_share",
 )  # fmt: skip
 """Arguments that a run cannot go on without: maps, patches and loss would be others than those so far."""
 NAMED = (

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from skimage.color import hed_from_rgb
 from torch import Tensor
 
-from wsi_hf.mapping.tissue_kinds import BLOCK_PX, LEVELS
+from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX, LEVELS
 
 WINDOW_BLOCKS = 7
 """Side of the window that is described round each block: 112 pixels."""

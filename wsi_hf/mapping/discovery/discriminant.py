@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 from threadpoolctl import threadpool_limits
 
-from wsi_hf.mapping.tissue_kinds import LARGEST_Q, SIGNIFICANCE
+from wsi_hf.mapping.discovery.tissue_kinds import LARGEST_Q, SIGNIFICANCE
 
 FOLDS, FITS = 5, 2
 KEPT = 0.4
