@@ -1,6 +1,6 @@
 """What discovery finds, against slides, burden and features: virtual slides put together from a cohort's own tissue.
 
-    python benchmarks/discovery.py --cohort GLANDS --mpp 2.2 --tile 102 --windows windows.npz
+    python benchmarks/discovery.py --cohort GLANDS --mpp 2.2 --tile 102 --windows windows.npz [--encoder FOLDER]
 
 The windows of all training slides are described once and kept in --windows. A virtual slide is --tiles squares of
 tissue, --tile model pixels a side, drawn from all slides' benign tissue; a malignant one has some from outlined tumour,
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from wsi_hf.cohorts.camelyon16 import load_cohort
 from wsi_hf.mapping.discovery import discriminant, tissue_kinds
+from wsi_hf.mapping.discovery.finders import finder_of
 from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX, background, texture
 from wsi_hf.mapping.discovery.tissue_statistics import MARGIN_BLOCKS, statistics
 from wsi_hf.slides.annotations import rasterize, read_asap
@@ -26,7 +27,11 @@ from wsi_hf.slides.tissue import find_tissue
 TUMOUR = 0.3
 """Share of a window's middle that is outlined where it counts as tumour."""
 WINDOWS_A_TILE = 4
-FINDERS = {"kinds": tissue_kinds.malignancy, "discriminant": discriminant.malignancy}
+LOOKED_AT = 16
+"""Slides that an encoder's principal components are computed from."""
+FINDERS = {
+    "kinds": tissue_kinds.malignancy, "discriminant": discriminant.malignancy, "encoder": discriminant.malignancy,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -38,11 +43,12 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=300, help="squares a virtual slide")
     parser.add_argument("--slides", type=int, nargs="+", default=[30, 60, 135], help="of each class")
     parser.add_argument("--burden", type=float, nargs="+", default=[0.1, 0.03, 0.01, 0.003])
-    parser.add_argument("--finders", nargs="+", default=list(FINDERS), choices=list(FINDERS))
+    parser.add_argument("--finders", nargs="+", default=["kinds", "discriminant"], choices=list(FINDERS))
+    parser.add_argument("--encoder", help="pre-trained encoder, folder or repository, for the finder of this name")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not arguments.windows.exists():
-        np.savez(arguments.windows, **described(arguments.cohort, arguments.mpp, arguments.tile))
+        np.savez(arguments.windows, **described(arguments.cohort, arguments.mpp, arguments.tile, arguments.encoder))
     windows = dict(np.load(arguments.windows))
     print("| finder | slides | burden | found | of the windows found, tumour | of the tumour, found | first patches |")
     print("|---|---|---|---|---|---|---|")
@@ -59,18 +65,17 @@ def main() -> None:
                 )
 
 
-def described(cohort: Path, mpp: float, tile: int) -> dict[str, np.ndarray]:
-    """Both descriptions of every window on tissue, its share of tumour, and the square of its slide that it lies in."""
+def described(cohort: Path, mpp: float, tile: int, encoder: str | None) -> dict[str, np.ndarray]:
+    """All descriptions of every window on tissue, its share of tumour, and the square of its slide that it lies in."""
     parts: dict[str, list[np.ndarray]] = {"kinds": [], "discriminant": [], "tumour": [], "tile": []}
     rows = [row for row in load_cohort(cohort) if row["split"] == "train"]
+    margin, seen = MARGIN_BLOCKS * BLOCK_PX, finder_of("discriminant", mpp, encoder) if encoder else None
+    if seen:
+        seen.look_at(lambda: (pixels_of(row, mpp, margin, seen.zoom) for row in tqdm(rows[:LOOKED_AT], unit="slide")))
+        parts["encoder"] = []
     for number, row in enumerate(tqdm(rows, unit="slide")):
-        slide = Slide(row["path"], mpp=row["mpp"])
-        width, height = (n // BLOCK_PX * BLOCK_PX for n in slide.size_px(mpp))
-        centre = (width / 2 * mpp / slide.mpp, height / 2 * mpp / slide.mpp)
-        margin = MARGIN_BLOCKS * BLOCK_PX
-        pixels = torch.from_numpy(slide.read_patch(centre, max(width, height) + 2 * margin, mpp))
-        offset = (max(width, height) - np.array([height, width])) // 2
-        pixels = pixels[offset[0] : offset[0] + height + 2 * margin, offset[1] : offset[1] + width + 2 * margin]
+        pixels, slide = pixels_of(row, mpp, margin), Slide(row["path"], mpp=row["mpp"])
+        height, width = (side - 2 * margin for side in pixels.shape[:2])
         inside = _blocks(_resized(find_tissue(slide, 8.0), (height, width)).astype(float), 1) > 0.5
         outlined = (
             rasterize(read_asap(row["annotation"]), (height, width), mpp / slide.mpp) if row["annotation"] else None
@@ -79,10 +84,21 @@ def described(cohort: Path, mpp: float, tile: int) -> dict[str, np.ndarray]:
         inner = margin - BLOCK_PX
         parts["kinds"].append(texture(pixels[inner:-inner, inner:-inner]).numpy()[inside].astype(np.float16))
         parts["discriminant"].append(statistics(pixels).numpy()[inside].astype(np.float16))
+        if seen:
+            fine = pixels_of(row, mpp, margin, seen.zoom)
+            parts["encoder"].append(seen.describe(fine).numpy()[inside].astype(np.float16))
         parts["tumour"].append(tumour[inside])
         place = np.argwhere(inside) * BLOCK_PX // tile
         parts["tile"].append(number * 1_000_000 + place[:, 0] * 1000 + place[:, 1])
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def pixels_of(row: dict, mpp: float, margin: int, zoom: int = 1) -> torch.Tensor:
+    """Whole blocks of a slide with a margin, `zoom` times as large as at an mpp, uint8 (H, W, 3)."""
+    slide = Slide(row["path"], mpp=row["mpp"])
+    width, height = (zoom * (n // BLOCK_PX * BLOCK_PX + 2 * margin) for n in slide.size_px(mpp))
+    corner = -zoom * margin, -zoom * margin
+    return torch.from_numpy(slide.read_region_px(corner, (width, height), mpp / zoom))
 
 
 def virtual_slides(

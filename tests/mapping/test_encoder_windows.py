@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from transformers import ResNetBackbone, ResNetConfig
+from transformers import Dinov2Backbone, Dinov2Config, ResNetBackbone, ResNetConfig
 
 from tests.mapping.test_first_maps import blobs, mass  # noqa: F401 - a fixture
 from tests.training.conftest import make_trainer
@@ -37,6 +37,15 @@ def test_a_block_is_described_by_its_own_surroundings(encoder, zoom):
     changed[-corner:, -corner:] = 0
     difference = (describe.maps(changed) - describe.maps(pixels)).abs().sum(2)
     assert difference[-1, -1] > 10 * difference[0, 0]
+
+
+def test_sides_are_filled_up_to_the_patches_of_a_vision_transformer(tmp_path):
+    small = {"hidden_size": 8, "num_hidden_layers": 6, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
+    Dinov2Backbone(Dinov2Config(**small, out_features=["stage6"])).save_pretrained(tmp_path)
+    describe = EncoderWindows(tmp_path)
+    assert describe.align == 14
+    side = (4 + 2 * MARGIN_BLOCKS) * BLOCK_PX
+    assert describe.maps(torch.zeros((side, side, 3), dtype=torch.uint8)).shape == (4, 4, 32)
 
 
 def test_finders_zoom_in_where_the_model_sees_little(encoder):

@@ -183,11 +183,13 @@ def test_a_folder_that_exists_is_not_overwritten(marked):
 
 
 def test_a_temporary_map_vanishes_with_the_result(noise_slide, model):
-    result = segment_slide(model, noise_slide(40, 40), tissue=None)
-    array, folder = result.probabilities, result.probabilities.store.root.parent
+    result = segment_slide(model, noise_slide(40, 40), tissue=None, keep_margins=True)
+    array, margins, folder = result.probabilities, result.margins, result.probabilities.store.root.parent
     del result
     assert (array[:] > 0).all()
     del array
+    assert np.isfinite(margins[:]).all()  # what is left of the result stays readable
+    del margins
     assert not folder.exists()
 
 

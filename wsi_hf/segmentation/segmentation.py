@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -108,7 +109,8 @@ def segment_slide(
     path = Path(map_path) if map_path else temporary_path()
     writer = MapWriter(path, grid, provenance, keep_margins, network.mpp, scale)
     if not map_path:
-        weakref.finalize(writer.array, shutil.rmtree, Path(writer.path).parent, ignore_errors=True)
+        for array in filter(None, (writer.array, writer.margins)):  # each as long as anybody has it
+            weakref.finalize(array, _forget, Path(array.store.root))  # type: ignore[attr-defined]
     stream = stream_tiles(
         network,
         slide,
@@ -200,6 +202,13 @@ def describe_run(
         },
         "versions": versions(),
     }
+
+
+def _forget(array: Path) -> None:
+    """Remove a temporary array, and its folder with the last one."""
+    shutil.rmtree(array, ignore_errors=True)
+    with suppress(OSError):
+        array.parent.rmdir()
 
 
 def temporary_path() -> Path:

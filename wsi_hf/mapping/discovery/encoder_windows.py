@@ -4,7 +4,6 @@ Not in the paper. What an encoder tells apart without being asked, a discriminan
 statistics of texture: at 1 % tumour in 270 slides, four first patches in ten instead of one in ten.
 """
 
-import math
 import os
 from collections.abc import Iterable
 from threading import BoundedSemaphore
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX
 from wsi_hf.mapping.discovery.tissue_statistics import MARGIN_BLOCKS, WINDOW_BLOCKS
+from wsi_hf.models.configuration_wsi_encoder import WsiEncoderConfig
 from wsi_hf.models.encoders import colours_of, pretrained_encoder
 
 COMPONENTS = 64
@@ -28,9 +28,6 @@ FITTED_WINDOWS = 100_000
 """Most windows, of all slides alike, that the principal components are computed from."""
 AT_ONCE = 2
 """Tiles that are encoded at a time: threads that read may be many more."""
-STRIDE = 32
-"""Pixels that a cell of the coarsest map covers."""
-IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
 class EncoderWindows:
@@ -46,10 +43,9 @@ class EncoderWindows:
         encoder = pretrained_encoder(source).eval()
         self.encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.zoom, self.device = zoom, device
-        colours = IMAGENET | colours_of(source)
-        self.mean, self.std = (torch.tensor(colours[name], device=device) for name in ("image_mean", "image_std"))
-        patch = getattr(self.encoder, "patch", 1)
-        self.align = math.lcm(STRIDE, patch) if isinstance(patch, int) else STRIDE
+        config = WsiEncoderConfig(backbone_config=encoder.model.config, **colours_of(source))
+        self.mean, self.std = (torch.tensor(list(c), device=device) for c in (config.image_mean, config.image_std))
+        self.align = config.alignment
         self.reduce = make_pipeline(StandardScaler(), PCA(COMPONENTS, svd_solver="full"))
         self._free = BoundedSemaphore(AT_ONCE)
 
