@@ -139,7 +139,7 @@ def _picture(settings: MappingSettings) -> Path:
 
 
 def _raise(settings: MappingSettings, entry: MapEntry, q: np.ndarray, elsewhere: float) -> None:
-    """Make a slide's first map again, with the Q of its windows, (n,), in the order of `_describe`."""
+    """Make a slide's first map again, with the Q of its windows, (n,), in the order of `describe`."""
     old, start = settings.store.load_map(entry.file), 0
     tissue, q = old.tissue(), np.where(q > 0.5, q, elsewhere)
     builder = ProbabilityMapBuilder(

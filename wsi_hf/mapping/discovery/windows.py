@@ -59,7 +59,7 @@ def describe(settings: MappingSettings, number: int, entry: MapEntry, folder: Pa
 
 
 def centres(settings: MappingSettings, probability_map: ProbabilityMap) -> np.ndarray:
-    """Where a slide's windows lie, (n, 2) as (x, y) in model pixels, in the order of `_describe`."""
+    """Where a slide's windows lie, (n, 2) as (x, y) in model pixels, in the order of `describe`."""
     tissue, grid = probability_map.tissue(), window_grid(settings, probability_map.size_px)
     parts = [
         (np.argwhere(blocks_of(grid, tile, tissue))[:, ::-1] + 0.5) * BLOCK_PX + (tile.x_px, tile.y_px)
