@@ -47,7 +47,10 @@ def test_a_slide_s_padded_border_and_what_lies_off_its_tissue_are_nought(tmp_pat
     assert np.array_equal(result.probabilities[:] > 0, tissue)
 
 
-@pytest.mark.parametrize("wrong", [{"glass_weight": -1.0}, {"glass_share": 1.5}])
-def test_settings_that_mean_nothing_are_refused(tmp_path, slides, wrong):
-    with pytest.raises(ValueError, match="glass_share is a share"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"glass_weight": -1.0}, "glass_weight must not be negative"), ({"glass_share": 1.5}, "glass_share is a share")],
+)
+def test_settings_that_mean_nothing_are_refused(tmp_path, slides, wrong, said):
+    with pytest.raises(ValueError, match=said):
         make_trainer(tmp_path, slides, **wrong)
