@@ -5,13 +5,12 @@ import pytest
 import torch
 from transformers import Dinov2Backbone, Dinov2Config, ResNetBackbone, ResNetConfig
 
-from tests.mapping.test_first_maps import blobs, mass  # noqa: F401 - a fixture
+from tests.mapping.test_first_maps import blobs, maps_of, mass  # noqa: F401 - a fixture
 from tests.training.conftest import make_trainer
 from wsi_hf.mapping.discovery.encoder_windows import EncoderWindows
 from wsi_hf.mapping.discovery.finders import finder_of
 from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX
 from wsi_hf.mapping.discovery.tissue_statistics import MARGIN_BLOCKS
-from wsi_hf.mapping.first_maps import prepare
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def test_sides_are_filled_up_to_the_patches_of_a_vision_transformer(tmp_path):
     small = {"hidden_size": 8, "num_hidden_layers": 6, "num_attention_heads": 2, "patch_size": 14, "image_size": 28}
     Dinov2Backbone(Dinov2Config(**small, out_features=["stage6"])).save_pretrained(tmp_path)
     describe = EncoderWindows(tmp_path)
-    assert describe.align == 14
+    assert describe.network.config.alignment == 14
     side = (4 + 2 * MARGIN_BLOCKS) * BLOCK_PX
     assert describe.maps(torch.zeros((side, side, 3), dtype=torch.uint8)).shape == (4, 4, 32)
 
@@ -55,9 +54,7 @@ def test_finders_zoom_in_where_the_model_sees_little(encoder):
 
 def test_patches_go_where_malignant_slides_differ(tmp_path, blobs, encoder):  # noqa: F811
     more = {"discovery": "discriminant", "discovery_encoder": encoder, "discovery_steps": 4}
-    settings = make_trainer(tmp_path, blobs, alpha=8.0, **more).mapping_settings
-    prepare(settings)
-    maps = [settings.store.load_map(entry.file) for entry in settings.store.read(-1).entries]
+    _, maps = maps_of(tmp_path, blobs, **more)
     shares = [cells[12:20, 12:20].sum() / cells.sum() for cells in map(mass, maps)]
     area = (8 / 32) ** 2
     assert np.mean(shares[1::2]) > 2 * area

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig
+from transformers import AutoBackbone, AutoModel, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
 
 TIMM = "timm_wrapper"
@@ -122,23 +122,3 @@ def choose_stages(config: PreTrainedConfig) -> None:
         layers = len(config.stage_names) - 1
         stages = range(1, layers + 1) if layers < 6 else evenly_spaced(layers)
         config.out_features = [config.stage_names[i] for i in stages]
-
-
-def pretrained_encoder(source: str | os.PathLike) -> Encoder:
-    """The encoder of a folder or a repository on the Hub, with its weights."""
-    config = AutoConfig.from_pretrained(source)
-    choose_stages(config)
-    encoder = encoder_of(config)
-    encoder.load(source, config)
-    return encoder
-
-
-def colours_of(encoder: str | os.PathLike) -> dict[str, Any]:
-    """Mean and deviation that an encoder was trained with; none where its folder has no image processor."""
-    try:
-        processor = AutoImageProcessor.from_pretrained(encoder)
-    except (OSError, ValueError):
-        return {}
-    timm = getattr(processor, "data_config", None)
-    mean, std = (timm["mean"], timm["std"]) if timm else (processor.image_mean, processor.image_std)
-    return {"image_mean": list(mean), "image_std": list(std)}

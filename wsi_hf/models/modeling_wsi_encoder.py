@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig
 from transformers import initialization as init
 
 from .configuration_wsi_encoder import WsiEncoderConfig
-from .encoders import Encoder, choose_stages, colours_of, encoder_of
+from .encoders import Encoder, choose_stages, encoder_of
 from .modeling_wsi_unet import WsiPreTrainedModel, WsiSegmentationOutput
 
 
@@ -86,7 +86,7 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
         """
         of_encoder = AutoConfig.from_pretrained(encoder)
         choose_stages(of_encoder)
-        config = WsiEncoderConfig(backbone_config=of_encoder, **(colours_of(encoder) | settings))
+        config = WsiEncoderConfig(backbone_config=of_encoder, **(_colours(encoder) | settings))
         model = cls(config)
         model.backbone.load(encoder, of_encoder)
         return model
@@ -152,6 +152,17 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+
+
+def _colours(encoder: str | os.PathLike) -> dict[str, Any]:
+    """Mean and deviation that an encoder was trained with; none where its folder has no image processor."""
+    try:
+        processor = AutoImageProcessor.from_pretrained(encoder)
+    except (OSError, ValueError):
+        return {}
+    timm = getattr(processor, "data_config", None)
+    mean, std = (timm["mean"], timm["std"]) if timm else (processor.image_mean, processor.image_std)
+    return {"image_mean": list(mean), "image_std": list(std)}
 
 
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:

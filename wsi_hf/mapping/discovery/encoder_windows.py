@@ -17,10 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from wsi_hf.inference.network import default_image_processor
 from wsi_hf.mapping.discovery.tissue_kinds import BLOCK_PX
 from wsi_hf.mapping.discovery.tissue_statistics import MARGIN_BLOCKS, WINDOW_BLOCKS
-from wsi_hf.models.configuration_wsi_encoder import WsiEncoderConfig
-from wsi_hf.models.encoders import colours_of, pretrained_encoder
+from wsi_hf.models.modeling_wsi_encoder import WsiEncoderForSegmentation
 
 COMPONENTS = 64
 """Numbers that are kept of a window."""
@@ -40,12 +40,10 @@ class EncoderWindows:
     """
 
     def __init__(self, source: str | os.PathLike, zoom: int = 1, device: torch.device | str = "cpu") -> None:
-        encoder = pretrained_encoder(source).eval()
-        self.encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = WsiEncoderForSegmentation.from_encoder(source).eval()
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.processor = default_image_processor(network)  # which has the encoder's colours
         self.zoom, self.device = zoom, device
-        config = WsiEncoderConfig(backbone_config=encoder.model.config, **colours_of(source))
-        self.mean, self.std = (torch.tensor(list(c), device=device) for c in (config.image_mean, config.image_std))
-        self.align = config.alignment
         self.reduce = make_pipeline(StandardScaler(), PCA(COMPONENTS, svd_solver="covariance_eigh"))
         self._free = BoundedSemaphore(AT_ONCE)
 
@@ -69,10 +67,8 @@ class EncoderWindows:
         """All of the encoder's maps, averaged over the window round each block, (rows, columns, C)."""
         blocks = pixels.shape[0] // (BLOCK_PX * self.zoom), pixels.shape[1] // (BLOCK_PX * self.zoom)
         with self._free:
-            images = ((pixels.to(self.device).float() / 255 - self.mean) / self.std).permute(2, 0, 1)[None]
-            padding = (0, -images.shape[3] % self.align, 0, -images.shape[2] % self.align)
-            images = F.pad(images, padding, mode="replicate") if any(padding) else images
-            maps = self.encoder(images.contiguous(memory_format=torch.channels_last))
+            images = self.processor.normalize_batch(pixels[None].to(self.device))
+            maps = self.network.encode(images)
             of_blocks = torch.cat([F.adaptive_avg_pool2d(m.float(), blocks) for m in maps], dim=1)
             edge = MARGIN_BLOCKS - WINDOW_BLOCKS // 2
             windows = F.avg_pool2d(of_blocks[:, :, edge:-edge, edge:-edge], WINDOW_BLOCKS, stride=1)

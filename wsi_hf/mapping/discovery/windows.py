@@ -33,7 +33,7 @@ def samples(settings: MappingSettings, entries: list[MapEntry], finder: Finder) 
     some = np.random.default_rng([settings.seed, 8]).permutation(len(entries))[:LOOKED_AT]
     for number in tqdm(some, "Looking at tissue", unit="slide"):
         info, entry = settings.slides[number], entries[number]
-        reader, _ = _reader(settings, info, entry, finder)
+        reader, _, _ = _reader(settings, info, entry, finder)
         if reader.tiles:
             read = partial(reader.read, reader.tiles[len(reader.tiles) // 2])
             yield torch.from_numpy(retried(read, info.slide_id).pixels)
@@ -42,8 +42,7 @@ def samples(settings: MappingSettings, entries: list[MapEntry], finder: Finder) 
 def describe(settings: MappingSettings, number: int, entry: MapEntry, folder: Path, finder: Finder) -> np.ndarray:
     """What a slide's windows look like, (n, F); kept on the disk, float16."""
     info, parts, damages = settings.slides[number], [], 0
-    reader, tissue = _reader(settings, info, entry, finder)
-    grid = window_grid(settings, Slide(info.path, mpp=info.mpp).size_px(settings.mpp))
+    reader, grid, tissue = _reader(settings, info, entry, finder)
     for read in map(reader.read, reader.tiles):
         described = finder.describe(torch.from_numpy(read.pixels)).numpy()
         parts.append(described[blocks_of(grid, grid.tile(read.tile.index), tissue)])
@@ -83,11 +82,11 @@ def blocks_of(grid: TileGrid, tile: Tile, tissue: np.ndarray) -> np.ndarray:
 
 def _reader(
     settings: MappingSettings, info: TrainingSlide, entry: MapEntry, finder: Finder
-) -> tuple[TileReader, np.ndarray]:
-    """What reads a slide's tiles for the finder, each of them `zoom` times as large, and its tissue."""
+) -> tuple[TileReader, TileGrid, np.ndarray]:
+    """What reads a slide's tiles for the finder, each of them `zoom` times as large; their grid; the tissue."""
     tissue, slide, zoom = settings.store.load_map(entry.file).tissue(), Slide(info.path, mpp=info.mpp), finder.zoom
     grid = window_grid(settings, slide.size_px(settings.mpp))
     (width, height), (tile_width, tile_height) = grid.size_px, grid.tile_px
     large = TileGrid((zoom * width, zoom * height), (zoom * tile_width, zoom * tile_height))
     tiles = [large.tile(tile.index) for tile in grid.tiles(tissue)]
-    return TileReader(slide, large, finder.margin_blocks * BLOCK_PX * zoom, settings.mpp / zoom, tiles), tissue
+    return TileReader(slide, large, finder.margin_blocks * BLOCK_PX * zoom, settings.mpp / zoom, tiles), grid, tissue
