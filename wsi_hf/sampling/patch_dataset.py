@@ -5,7 +5,6 @@ alternate. Each class passes through a shuffle buffer of `shuffle_buffer` draws,
 maps, emptied in random order and filled again.
 """
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,7 +83,6 @@ class DynamicPatchDataset(Dataset):
         self.glass_share = glass_share
         self.labels = np.array([slide.label for slide in slides])
         self._failed: set[int] = set()  # slides that this process has tried in vain
-        self._waited_s = 0.0
 
     def __len__(self) -> int:
         return self.length
@@ -92,13 +90,13 @@ class DynamicPatchDataset(Dataset):
     def __getitem__(self, i: int) -> dict[str, np.ndarray | int | float]:
         """Item i: the patch, uint8 (H, W, 3), its slide's label, and where it came from (level-0 pixels).
 
-        `waited_s`: seconds spent waiting for maps. A slide that was drawn but could not be read is noted in the
-        store's `UnreadableLog`, and another is drawn in its place.
+        A slide that was drawn but could not be read is noted in the store's `UnreadableLog`, and another is drawn in
+        its place.
 
         Raises:
             SlideError: no slide of the item's class can be read.
         """
-        self._waited_s, unreadable = 0.0, set[int]()
+        unreadable = set[int]()
         while True:
             draw = self.draw(i, unreadable)
             try:
@@ -117,8 +115,11 @@ class DynamicPatchDataset(Dataset):
             "slide": draw.slide,
             "center_l0": np.array(center_l0),
             "map_round": draw.map_round,
-            "waited_s": self._waited_s,
         }
+
+    def await_maps(self, i: int) -> None:
+        """Return as soon as the maps that item i is drawn from are finished."""
+        self._index(self.filled_in(i) - 1)
 
     def forget_maps(self) -> None:
         """To be called where another run begins: it makes other maps under the same names."""
@@ -195,10 +196,7 @@ class DynamicPatchDataset(Dataset):
 
     @lru_cache(maxsize=4)  # noqa: B019
     def _index(self, round_index: int) -> Round:
-        started = time.monotonic()
-        index = self.store.wait(round_index)
-        self._waited_s = time.monotonic() - started
-        return index
+        return self.store.wait(round_index)
 
     @lru_cache(maxsize=1024)  # noqa: B019 - the cells stay in the files, memory-mapped
     def _sampler(self, file: str) -> PatchSampler:
@@ -206,16 +204,19 @@ class DynamicPatchDataset(Dataset):
 
 
 class RunSampler(Sampler[int]):
-    """Item indices of one epoch after the other, in order: epoch e holds e * length ... (e + 1) * length - 1."""
+    """Item indices of one epoch after the other, in order: epoch e holds e * length ... (e + 1) * length - 1.
 
-    def __init__(self, length: int):
-        self.length, self.epoch = length, 0
+    They end with the run, lest a batch be fetched ahead that nobody needs, from maps that are still to be made.
+    """
+
+    def __init__(self, length: int, items: int):
+        self.length, self.items, self.epoch = length, items, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.length, (self.epoch + 1) * self.length))
+        return iter(range(self.epoch * self.length, min((self.epoch + 1) * self.length, self.items)))
 
     def __len__(self) -> int:
         return self.length

@@ -11,13 +11,13 @@ class Pace:
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
-        self._fetched_s = self._waited_s = self._other_s = 0.0  # of this round
-        self._logged_s = 0.0  # waited since the last log, before this round
+        self._waited_s = self._other_s = 0.0  # of this round
+        self._unlogged_s = 0.0  # waited since the last log
 
-    def fetched(self, seconds: float, waited_s: float) -> None:
-        """Patches were fetched in so many seconds, for so many of which a worker waited for maps."""
-        self._fetched_s += seconds
-        self._waited_s += waited_s
+    def waited(self, seconds: float) -> None:
+        """The training waited so long for maps."""
+        self._waited_s += seconds
+        self._unlogged_s += seconds
 
     def pause(self, seconds: float) -> None:
         """So many seconds of this round went into something else than training."""
@@ -25,24 +25,16 @@ class Pace:
 
     def end_round(self) -> float:
         """Seconds that the training worked since the round began, without waiting for maps."""
-        worked = time.monotonic() - self._begun - self._wait_s - self._other_s
-        self._logged_s += self._wait_s
-        return max(worked, 0.0)
+        return max(time.monotonic() - self._begun - self._waited_s - self._other_s, 0.0)
 
     def begin_round(self) -> None:
         self._begun = time.monotonic()
-        self._fetched_s = self._waited_s = self._other_s = 0.0
+        self._waited_s = self._other_s = 0.0
 
     def logged(self) -> float:
         """Seconds that the training has waited for maps since the last call."""
-        waited = self._logged_s + self._wait_s
-        self._logged_s = -self._wait_s
+        waited, self._unlogged_s = self._unlogged_s, 0.0
         return waited
-
-    @property
-    def _wait_s(self) -> float:
-        """What a worker waited is only felt where the training had to wait for its batch."""
-        return min(self._fetched_s, self._waited_s)
 
 
 def mapping_facts(store: MapStore, steps_per_round: int, steps: Sequence[int], rounds: Sequence[int]) -> dict:

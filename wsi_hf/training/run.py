@@ -1,6 +1,8 @@
 """One training: what its arguments, its slides and its batch come to, computed when it begins."""
 
 import dataclasses
+import sys
+import time
 from pathlib import Path
 
 import datasets
@@ -37,7 +39,9 @@ class Run:
         if args.dynamic_sampling:
             self.settings.slide_sampler  # noqa: B018 - refuses now what it cannot promise
         self.patches = patch_stream(args, self.settings, self.items_per_round, args.dynamic_sampling, args.glass_share)
-        self.sampler = RunSampler(self.patches.length)
+        self.items_ahead = batch_size * args.world_size
+        self.items = args.max_steps * self.items_per_step if args.max_steps > 0 else sys.maxsize
+        self.sampler = RunSampler(self.patches.length, self.items)
         device = args.mapping_device or _device_name(args)
         self.mapping = MappingProcess(self.settings, args.mapping, device, args.process_index, args.world_size)
         self.lost_slides = LostSlides(slides, args.max_lost_slides, Path(str(args.output_dir)) / "lost_slides.json")
@@ -47,6 +51,16 @@ class Run:
         self.augment = PatchAugmentation(
             args.augment_rotate, args.augment_mirror, args.augment_elastic_px, args.augment_stain, args.augment_colour
         )
+
+    def await_maps(self, step: int) -> None:
+        """Wait for all maps that fetching the patches of this step takes, and note how long.
+
+        accelerate fetches one batch ahead: the last step of a round waits for the maps of the next.
+        """
+        started = time.monotonic()
+        ahead = (step + 1) * self.items_per_step + self.items_ahead
+        self.patches.await_maps(min(ahead, self.items) - 1)
+        self.pace.waited(time.monotonic() - started)
 
     def seed_of(self, inputs: dict[str, Tensor]) -> int:
         """The seed of a batch's augmentation: a function of the run's and of where the batch stands in the stream."""

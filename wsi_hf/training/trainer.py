@@ -138,12 +138,9 @@ class WsiTrainer(ResumableTrainer):
         return self.args.beta_at(self.state.global_step)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        started = time.monotonic()
         with self.interruption.abandonable() if self.interruption else nullcontext():
-            samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        waited_s = sum(float(batch["waited_s"].sum()) for batch in samples)
-        self.run.pace.fetched(time.monotonic() - started, waited_s)
-        return samples, items
+            self.run.await_maps(self.state.global_step)
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Segment every slide of the evaluation set, shared out over the ranks.
