@@ -22,6 +22,7 @@ class WsiUNetConfig(PreTrainedConfig):
         beta_0, beta_1 (`float`): exponents of the beta-divergence, benign and malignant. The paper's 0 and 1.
         mpp (`float`): resolution that the model works at, in micrometres a pixel. The paper's 1.
         smoothing (`int`): logits are averaged over windows that reach this many pixels to each side. The paper's 0.
+        guided_smoothing (`bool`): the averages follow the tissue, see `smooth_along`. The paper has none.
         calibration (`dict`): the operating point, set from slides that were not trained on; see docs/calibration.md.
     """
 
@@ -36,6 +37,7 @@ class WsiUNetConfig(PreTrainedConfig):
     mpp: float | int = 1.0
     num_channels: int = 3
     smoothing: int = 0  # not in the paper
+    guided_smoothing: bool = False  # not in the paper
     calibration: dict | None = None  # not in the paper
 
     def __post_init__(self, **kwargs):
@@ -79,7 +81,12 @@ class WsiUNetConfig(PreTrainedConfig):
     @property
     def margin(self) -> int:
         """Pixels of context that make an aligned tile exact: those of the U-Net, and of the smoothing round them."""
-        return self.unet_margin + math.ceil(self.smoothing / self.alignment) * self.alignment
+        return self.unet_margin + math.ceil(self.smoothing_reach / self.alignment) * self.alignment
+
+    @property
+    def smoothing_reach(self) -> int:
+        """Pixels of logits on each side that a smoothed one is made of."""
+        return self.smoothing * (2 if self.guided_smoothing else 1)
 
     @property
     def unet_margin(self) -> int:

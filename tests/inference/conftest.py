@@ -12,10 +12,10 @@ from wsi_hf import Slide, WsiUNetConfig, WsiUNetForSegmentation
 from wsi_hf.inference.network import PixelNetwork
 
 
-def tiny_model(depth: int = 2, filters: int = 4, seed: int = 0, smoothing: int = 0) -> WsiUNetForSegmentation:
+def tiny_model(depth: int = 2, filters: int = 4, seed: int = 0, **settings) -> WsiUNetForSegmentation:
     """A network whose batch-norms have seen data, so that folding them is worth testing."""
     torch.manual_seed(seed)
-    model = WsiUNetForSegmentation(WsiUNetConfig(filters=filters, depth=depth, smoothing=smoothing)).train()
+    model = WsiUNetForSegmentation(WsiUNetConfig(filters=filters, depth=depth, **settings)).train()
     with torch.no_grad():
         for _ in range(20):
             model(torch.randn(2, 3, 64, 64))

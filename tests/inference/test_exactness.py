@@ -44,9 +44,10 @@ def test_tiles_join_without_a_seam(depth, width, height, tile_size, batch_size, 
     assert whole.std() > 0.1 or width * height < 500  # or it would show nothing
 
 
+@pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize(("radius", "tile_size"), [(5, 64), (8, 40), (21, 64)])
-def test_tiles_of_a_smoothing_network_join_too(noise_slide, radius, tile_size):
-    slide, model = noise_slide(150, 90), tiny_model(3, smoothing=radius)
+def test_tiles_of_a_smoothing_network_join_too(noise_slide, radius, tile_size, guided):
+    slide, model = noise_slide(150, 90), tiny_model(3, smoothing=radius, guided_smoothing=guided)
     whole = whole_slide_logits(model, slide, PROCESSOR)
     tiles = stream_tiles(model, slide, tissue=None, tile_size=tile_size)
     assert (stitched(tiles, (150, 90)) - whole).abs().max() <= 1e-4

@@ -15,7 +15,7 @@ from wsi_hf import (
     beta_divergence,
     slide_logits,
 )
-from wsi_hf.models.modeling_wsi_unet import smooth
+from wsi_hf.models.modeling_wsi_unet import smooth, smooth_along
 
 
 @pytest.fixture
@@ -147,3 +147,29 @@ def test_smoothing_averages_logits_over_windows_and_over_what_there_is_at_the_bo
     assert torch.allclose(smoothed[0, 0, 0, 0], logits[0, 0, :3, :3].mean())
     assert torch.allclose(smooth(logits, 2, padded=False), smoothed[:, :, 2:-2, 2:-2], atol=1e-6)
     assert smooth(logits, 0) is logits
+
+
+def test_guided_smoothing_keeps_an_edge_that_is_seen_and_averages_where_nothing_is():
+    pixels = torch.ones(1, 3, 40, 60)
+    pixels[:, :, :, 30:] = -1.0
+    clean = torch.where(pixels[:, :2] > 0, 2.0, -2.0)
+    logits = clean + torch.randn_like(clean)
+    guided, plain = smooth_along(pixels, logits, 8), smooth(logits, 8)
+    away = (abs(torch.arange(60) - 29.5) > 3).nonzero()[:, 0]  # the guide itself is a mean over five pixels
+    errors = [(smoothed - clean)[..., away].abs() for smoothed in (guided, plain)]
+    assert errors[0].mean() < 0.15
+    assert errors[1].mean() > 0.4
+
+    flat = torch.full((1, 3, 40, 60), 0.3)
+    assert torch.allclose(smooth_along(flat, logits, 8), smooth(smooth(logits, 8), 8), atol=1e-4)
+    assert smooth_along(flat, logits, 0) is logits
+
+
+def test_a_model_may_smooth_along_its_image():
+    torch.manual_seed(0)
+    model = WsiUNetForSegmentation(WsiUNetConfig(filters=4, depth=2, smoothing=3, guided_smoothing=True)).eval()
+    pixels = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        smoothed = model(pixels).logits
+        model.config.smoothing = 0
+        assert torch.allclose(smoothed, smooth_along(pixels, model(pixels).logits, 3), atol=1e-5)

@@ -7,7 +7,7 @@ import torch
 
 from wsi_hf.sampling import unreadable
 from wsi_hf.sampling.map_store import MappingError, MapStore, Round
-from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, TrainingSlide
+from wsi_hf.sampling.patch_dataset import DynamicPatchDataset, RunSampler, TrainingSlide
 from wsi_hf.sampling.probability_map import ProbabilityMap, ProbabilityMapBuilder, default_map
 from wsi_hf.sampling.unreadable import UnreadableLog
 from wsi_hf.slides.slide import Slide, SlideError
@@ -191,3 +191,10 @@ def test_a_share_of_benign_patches_is_centred_off_the_tissue_and_the_others_stay
     assert 0.3 < np.mean(off) < 0.7
     assert [with_glass.draw(i) for i in range(0, 400, 2)] == [with_glass.draw(i) for i in range(0, 400, 2)]
     assert [with_glass.draw(i) for i in range(1, 400, 2)] == [usual.draw(i) for i in range(1, 400, 2)]
+
+
+def test_indices_end_with_the_run():
+    sampler = RunSampler(10, 15)
+    assert list(sampler) == [*range(10)]
+    sampler.set_epoch(1)
+    assert list(sampler) == [*range(10, 15)]

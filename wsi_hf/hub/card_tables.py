@@ -11,6 +11,7 @@ PAPER = {
     "depth": "not said",
     "mpp": "1 um a pixel",
     "smoothing": "none",
+    "guided_smoothing": "none",
     "eta": "eta = 50",
     "beta_0": "beta = (0, 1)",
     "beta_1": "beta = (0, 1)",

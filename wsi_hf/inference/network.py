@@ -14,7 +14,13 @@ from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
 from wsi_hf.models.class_names import malignant_class
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.modeling_wsi_encoder import WsiEncoderForSegmentation
-from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel, smooth
+from wsi_hf.models.modeling_wsi_unet import (
+    GUIDE_RADIUS,
+    WsiUNetForSegmentation,
+    WsiUNetPreTrainedModel,
+    smooth,
+    smooth_along,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +108,13 @@ class PixelNetwork:
         x = self.image_processor.normalize_batch(pixels.to(self.device, non_blocking=True)).to(self.dtype)
         if self._unet is not None:  # and not the slide head, which sorts all pixels
             logits = self._unet(x, self.config.unet_margin).float()
-            surplus, radius = self.margin - self.config.unet_margin, self.config.smoothing
-            cut = slice(surplus - radius, radius - surplus or None)
-            return smooth(logits[:, :, cut, cut], radius, padded=False)
+            radius, reach = self.config.smoothing, self.config.smoothing_reach
+            surplus = self.margin - self.config.unet_margin - reach
+            logits = logits[:, :, surplus : -surplus or None, surplus : -surplus or None]
+            if not self.config.guided_smoothing:
+                return smooth(logits, radius, padded=False)
+            around = self.margin - reach - GUIDE_RADIUS
+            return smooth_along(x[:, :, around:-around, around:-around], logits, radius, padded=False)
         logits = self.model(pixel_values=x).logits.float()
         return F.interpolate(logits, size=x.shape[2:], mode="bilinear", align_corners=False)
 

@@ -11,7 +11,7 @@ from wsi_hf.training.arguments import WsiTrainingArguments
 
 JOB = ("output_dir", "config", "recipe", "resume_from_checkpoint", "seed", "use_cpu", "push_to_hub", "hub_model_id")
 DATA = ("cohort", "slides", "labels", "validation_fraction", "max_lost_slides", "tissue")
-MODEL = ("model", "filters", "depth", "smoothing", "mpp", "init_from", "pretrain_steps")
+MODEL = ("model", "filters", "depth", "smoothing", "guided_smoothing", "mpp", "init_from", "pretrain_steps")
 TRAINING = (
     "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "warmup_steps",
     "lr_scheduler_type", "weight_decay", "bf16", "dataloader_num_workers", "logging_steps", "save_steps",

@@ -31,6 +31,7 @@ def network_of(job: JobArguments, args: WsiTrainingArguments) -> tuple[PreTraine
             depth=job.depth,
             mpp=job.mpp,
             smoothing=job.smoothing,
+            guided_smoothing=job.guided_smoothing,
             beta_0=args.beta_0,
             beta_1=args.beta_1,
         )

@@ -55,6 +55,9 @@ class JobArguments:
     smoothing: int = field(
         default=0, metadata={"help": "logits are averaged over this many pixels to each side (paper: 0)"}
     )
+    guided_smoothing: bool = field(
+        default=False, metadata={"help": "these averages follow the edges of the tissue: a guided filter"}
+    )
     mpp: float = field(default=1.0, metadata={"help": "resolution of the model, um a pixel (paper: 1)"})
     init_from: str | None = field(default=None, metadata={"help": "checkpoint to start from, such as an auto-encoder"})
     pretrain_steps: int = field(

@@ -62,7 +62,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 OWN = "own"
 """The recipe for one's own slides, made to measure by `own_recipe`."""
-OF_THE_UNET = ("filters", "depth", "smoothing", "mpp")
+OF_THE_UNET = ("filters", "depth", "smoothing", "guided_smoothing", "mpp")
 COMMON = {
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.3,

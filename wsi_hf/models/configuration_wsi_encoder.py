@@ -25,7 +25,7 @@ class WsiEncoderConfig(PreTrainedConfig):
         freeze_encoder (`bool`): the encoder's own weights stay as they are.
         lora_rank (`int`): rank of the adapters that are trained in the encoder's linear layers (peft); 0: none.
         image_mean, image_std (`list[float]`): colours that the encoder was trained with. ImageNet's.
-        eta, beta_0, beta_1, mpp, smoothing, calibration: as in `WsiUNetConfig`.
+        eta, beta_0, beta_1, mpp, smoothing, guided_smoothing, calibration: as in `WsiUNetConfig`.
     """
 
     model_type = "wsi-encoder"
@@ -44,6 +44,7 @@ class WsiEncoderConfig(PreTrainedConfig):
     beta_1: float | int = 1.0
     mpp: float | int = 1.0
     smoothing: int = 0
+    guided_smoothing: bool = False
     calibration: dict | None = None
 
     def __post_init__(self, **kwargs):

@@ -100,7 +100,7 @@ class WsiEncoderForSegmentation(WsiPreTrainedModel):
             labels: the slides' labels, class indices (B,) or probabilities (B, 2).
         """
         logits = self.classifier(self.decoder(pixel_values, self.encode(pixel_values)))  # (B, 2, H, W)
-        return self.judge(logits, labels)
+        return self.judge(logits, pixel_values, labels)
 
     def encode(self, pixel_values: Tensor) -> list[Tensor]:
         """The encoder's maps of (B, 3, H, W), whose border is repeated up to a multiple of the encoder's stride."""

@@ -36,6 +36,12 @@ class WsiReconstructionOutput(ModelOutput):
     reconstruction: Tensor | None = None
 
 
+GUIDE_RADIUS = 2
+"""Brightness that guides the smoothing is a mean over this many pixels to each side: a nucleus."""
+FLAT = 1e-2
+"""Variance of normalised brightness below which a window has nothing to be guided by: glass."""
+
+
 class SeparableConv(nn.Sequential):
     """A 3x3 convolution of each channel, a 1x1 convolution across channels, batch-norm."""
 
@@ -70,15 +76,40 @@ def smooth(logits: Tensor, radius: int, padded: bool = True) -> Tensor:
         radius: 0 leaves them as they are.
         padded: at the border, average what there is of the window; else give (H - 2 radius, W - 2 radius).
     """
+    return _means(logits.float(), radius, padded).to(logits.dtype) if radius else logits
+
+
+def smooth_along(pixels: Tensor, logits: Tensor, radius: int, padded: bool = True) -> Tensor:
+    """Average logits over windows, but along what is seen: the guided filter (He et al. 2013). Not in the paper.
+
+    In each window the logits become the line that fits them best against the brightness of the pixels; each pixel gets
+    the mean of the lines of all windows that it lies in.
+
+    Args:
+        pixels: the image, (B, C, H, W); where not `padded` it reaches `GUIDE_RADIUS` further than the logits.
+        logits, radius, padded: as for `smooth`; where not `padded`, gives (H - 4 radius, W - 4 radius).
+    """
     if radius == 0:
         return logits
-    sums = logits.float()
+    wide = logits.float()
+    guide = _means(pixels.float().mean(1, keepdim=True), GUIDE_RADIUS, padded)
+    moments = _means(torch.cat((wide, guide, wide * guide, guide * guide), 1), radius, padded)
+    mean, mean_guide, product, square = moments.split((2, 1, 2, 1), 1)
+    slope = (product - mean * mean_guide) / (square - mean_guide**2 + FLAT)
+    slope, offset = _means(torch.cat((slope, mean - slope * mean_guide), 1), radius, padded).split(2, 1)
+    here = guide if padded else guide[:, :, 2 * radius : -2 * radius, 2 * radius : -2 * radius]
+    return (slope * here + offset).to(logits.dtype)
+
+
+def _means(x: Tensor, radius: int, padded: bool) -> Tensor:
+    """Means over windows of 2 radius + 1 pixels a side: of what there is of them, or of whole ones alone."""
+    sums = x
     for dim, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius))):
         sums = _window_sums(F.pad(sums, pad) if padded else sums, 2 * radius + 1, dim)
     if not padded:
-        return (sums / (2 * radius + 1) ** 2).to(logits.dtype)
+        return sums / (2 * radius + 1) ** 2
     counts = [_window_sums(F.pad(sums.new_ones(n), (radius, radius)), 2 * radius + 1, 0) for n in sums.shape[2:]]
-    return (sums / counts[0][:, None] / counts[1]).to(logits.dtype)
+    return sums / counts[0][:, None] / counts[1]
 
 
 def _window_sums(x: Tensor, window: int, dim: int) -> Tensor:
@@ -126,9 +157,10 @@ class WsiPreTrainedModel(PreTrainedModel):
             )
         self.malignant_first = malignant_class(self.config.id2label) == 0
 
-    def judge(self, logits: Tensor, labels: Tensor | None) -> WsiSegmentationOutput:
-        """The slide head's verdict on pixel logits (B, 2, H, W), and with the slides' labels the loss."""
-        logits = smooth(logits, self.config.smoothing)
+    def judge(self, logits: Tensor, pixel_values: Tensor, labels: Tensor | None) -> WsiSegmentationOutput:
+        """The slide head's verdict on pixel logits (B, 2, H, W) of an image, and with the slides' labels the loss."""
+        radius = self.config.smoothing
+        logits = smooth_along(pixel_values, logits, radius) if self.config.guided_smoothing else smooth(logits, radius)
         pooled = slide_logits(logits.flip(1) if self.malignant_first else logits, self.config.eta)  # (B, 2)
         pooled = pooled.flip(1) if self.malignant_first else pooled
         loss = None
@@ -221,7 +253,7 @@ class WsiUNetForSegmentation(WsiUNetPreTrainedModel):
             labels: the slides' labels, class indices (B,) or probabilities (B, 2), in the order of id2label.
         """
         logits = self.classifier(self.unet(pixel_values).last_hidden_state)  # (B, 2, H, W)
-        return self.judge(logits, labels)
+        return self.judge(logits, pixel_values, labels)
 
 
 class WsiUNetForReconstruction(WsiUNetPreTrainedModel):
