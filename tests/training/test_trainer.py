@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from pathlib import Path
 
@@ -216,22 +215,6 @@ def test_a_mapper_killed_once_is_started_again(tmp_path, slides, reference, monk
     trainer.train()
     assert_equal(weights(trainer), reference)
     assert killed
-
-
-def test_what_is_waited_for_maps_is_said_of_the_round_that_waited(tmp_path, slides, monkeypatch):
-    trainer = make_trainer(tmp_path, slides, mapping="child", logging_steps=1)
-    launch = MappingChild.launch
-
-    def launch_late(child):  # the first maps are 3 s late, whatever a data worker fetches ahead
-        launch(child)
-        os.kill(child.process.pid, signal.SIGSTOP)
-        threading.Timer(3, os.kill, (child.process.pid, signal.SIGCONT)).start()
-
-    monkeypatch.setattr(MappingChild, "launch", launch_late)
-    trainer.train()
-    waited = {entry["step"]: entry["map_wait_s"] for entry in trainer.state.log_history if "map_wait_s" in entry}
-    first = 2 * trainer.args.steps_per_round  # its last step fetches what follows
-    assert sum(seconds for step, seconds in waited.items() if step <= first) > 1.5
 
 
 def test_a_mapper_that_dies_twice_stops_the_training_with_a_checkpoint(tmp_path, slides, monkeypatch):

@@ -14,13 +14,8 @@ from wsi_hf.inference.piecewise import PiecewiseUNet, fold_batch_norm
 from wsi_hf.models.class_names import malignant_class
 from wsi_hf.models.image_processing_wsi import WsiImageProcessor
 from wsi_hf.models.modeling_wsi_encoder import WsiEncoderForSegmentation
-from wsi_hf.models.modeling_wsi_unet import (
-    GUIDE_RADIUS,
-    WsiUNetForSegmentation,
-    WsiUNetPreTrainedModel,
-    smooth,
-    smooth_along,
-)
+from wsi_hf.models.modeling_wsi_unet import WsiUNetForSegmentation, WsiUNetPreTrainedModel
+from wsi_hf.models.slide_head import GUIDE_RADIUS, smooth, smooth_along
 
 logger = logging.getLogger(__name__)
 
